@@ -1,0 +1,155 @@
+"""The throttle in plain float64: the same law and the same branches, nothing rounded.
+
+What the golden model and the RTL are measured against. It takes the same configuration, of which the number formats
+matter only through ``still_norm`` (half a weight ulp times the root of N).
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .config import EmaStart, OnStill, Source, ThrottleConfig
+from .throttle import Registers, StepRecord
+
+Floats = NDArray[np.float64]
+
+
+def _divide(a: float, b: float) -> float:
+    """``a / b``; by zero the largest finite value if a > 0, and 0 if a = 0, as the scalars have it."""
+    if b:
+        return a / b
+    return sys.float_info.max if a > 0 else a
+
+
+class FloatThrottle:
+    """One throttle unit in float64, with the interface of :class:`~kappa_rtl.golden.throttle.Throttle`.
+
+    The law uses the real values of the configuration's constants, not their rounded scalars. Nothing saturates and
+    nothing underflows, so all counters but ``still_steps`` stay 0. NaN and infinity pass through: a diverging run is a result.
+
+    Args:
+        config: the law; ``enabled = False`` runs unthrottled and still reports the alpha that would have been.
+        weights: (N,) the initial parameters, real values.
+
+    Raises:
+        ValueError: the weights are not a vector of ``config.elements``.
+    """
+
+    def __init__(self, config: ThrottleConfig, weights: ArrayLike | None = None) -> None:
+        self.config = config
+        n = config.elements
+        self._theta = np.zeros(n) if weights is None else self._vector("weights", weights).copy()
+        self._previous = np.zeros(n)
+        self._motion = 0.0  # B, the sum of squares of the last applied change
+        self._curvature = 0.0
+        self._ema = 0.0
+        self._seen = False
+        self._steps = 0
+        self._still_run = 0
+        self.clear()
+        self._eta, self._num, self._bias, self._gain, self._rho, self._eps, self._alpha_min = (
+            float(value)  # type: ignore[arg-type]
+            for value in (config.eta, config.num, config.bias, config.gain, config.rho, config.eps, config.alpha_min)
+        )
+        self._still_norm = float(config.grids.weight.ulp) / 2 * math.sqrt(n)
+
+    def _vector(self, name: str, values: ArrayLike | Sequence[float]) -> Floats:
+        vector = np.asarray(values, dtype=np.float64)
+        if vector.shape != (self.config.elements,):
+            raise ValueError(f"{name} must have shape ({self.config.elements},), not {vector.shape}")
+        return vector
+
+    @property
+    def weights(self) -> Floats:
+        """(N,) the parameters."""
+        return self._theta.copy()
+
+    @property
+    def theta(self) -> Floats:
+        """(N,) the same as :attr:`weights`: there is no grid and so no code."""
+        return self._theta.copy()
+
+    def clear(self) -> None:
+        """Clear the counter and the flag of still steps."""
+        self._still_steps = 0
+        self._dead = False
+
+    def _scalars(self, ng: float, nd: float, still: bool) -> float:
+        """Advance C and S; return alpha."""
+        config = self.config
+        if self._steps == 0 or (still and config.on_still is OnStill.HOLD):
+            pass
+        elif still and config.on_still is OnStill.FLOOR:
+            self._curvature = _divide(ng, self._still_norm)
+        else:
+            self._curvature = _divide(ng, nd + self._eps)
+            if not self._seen and config.ema_start is EmaStart.FIRST:
+                self._ema = self._curvature
+            else:
+                self._ema = (1 - self._rho) * self._ema + self._rho * self._curvature
+            self._seen = True
+        x = {
+            Source.INSTANT: self._curvature,
+            Source.EMA: self._ema,
+            Source.MAX: max(self._curvature, self._ema),
+        }[Source(config.source)]
+        q = self._bias + self._gain * x
+        return 1.0 if q == 0 else min(1.0, max(self._alpha_min, _divide(self._num, q)))
+
+    def step(self, gradient: ArrayLike, direction: ArrayLike | None = None) -> StepRecord:
+        """One step: measure curvature on the gradient, scale the direction, move the weights.
+
+        Args:
+            gradient: (N,) the gradient G at the present weights.
+            direction: (N,) what to descend along instead of G; the proposal of an optimiser.
+
+        Returns:
+            The record, with ``theta`` and ``update`` as float64 values and plain floats for the scalars.
+        """
+        g = self._vector("gradient", gradient)
+        d = g if direction is None else self._vector("direction", direction)
+        with np.errstate(over="ignore", invalid="ignore"):
+            difference = g - self._previous
+            energy = float(difference @ difference)
+            ng, nd = math.sqrt(energy), math.sqrt(self._motion)
+            still = self._steps > 0 and self._motion == 0.0
+            alpha = self._scalars(ng, nd, still)
+            size = (alpha if self.config.enabled else 1.0) * self._eta
+            update = -size * d
+            theta = self._theta + update
+            applied = theta - self._theta
+            self._motion = float(applied @ applied)
+        self._still_run = self._still_run + 1 if still else 0
+        self._still_steps += still
+        self._dead |= self._still_run >= self.config.dead_after
+        self._previous = g.copy()
+        self._theta = theta
+        registers = Registers(
+            A=energy,
+            B=self._motion,
+            norm_gradient=ng,
+            norm_motion=nd,
+            curvature=self._curvature,
+            ema=self._ema,
+            alpha=alpha,
+            step_size=size,
+            still=still,
+            gradient_saturated=0,
+            gradient_near_rail=0,
+            update_saturated=0,
+            update_underflow=0,
+            weight_saturated=0,
+            weight_near_rail=0,
+            still_steps=self._still_steps,
+            learning_dead=self._dead,
+            scalar_overflow=False,
+            scalar_underflow=False,
+        )
+        record = StepRecord(step=self._steps, registers=registers, theta=theta, update=update)
+        self._steps += 1
+        return record

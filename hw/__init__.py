@@ -1,0 +1,1 @@
+"""The throttle as hardware: Amaranth components, one a file, and their Verilog export."""
