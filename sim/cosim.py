@@ -1,0 +1,358 @@
+"""The RTL unit behind the common interface, and the lockstep of two units that must agree to the bit."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import tempfile
+import threading
+from dataclasses import dataclass, fields
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kappa_rtl.golden.config import ThrottleConfig
+from kappa_rtl.golden.formats import Fixed, Scalar
+from kappa_rtl.golden.rounding import on_grid, storage_dtype, values
+from kappa_rtl.golden.throttle import Registers, StepRecord
+from kappa_rtl.hw.decide import control_words
+from kappa_rtl.hw.export import bit_map, export
+from kappa_rtl.hw.throttle import registers_layout
+
+from .runner import Design, SimulationError, build, run
+
+HARNESS = Path(__file__).with_name("harness.v")
+
+
+# ------------------------------------------------------------------------------------------------ memory files
+
+
+def pack(codes: NDArray[Any], width: int, lanes: int) -> bytes:
+    """Codes as a memory file: a line a beat, lane 0 in the low bits, each word whole bytes, unused lanes zero."""
+    beats = -(-codes.size // lanes)
+    padded = np.zeros(beats * lanes, np.int64)
+    padded[: codes.size] = codes
+    if width in (8, 16, 32):
+        rows = padded.astype(f"<i{width // 8}").view(np.uint8).reshape(beats, -1)
+    else:
+        bits = (padded[:, None] >> np.arange(width)) & 1
+        rows = np.packbits(bits.reshape(beats, -1).astype(np.uint8), axis=1, bitorder="little")
+    digits = np.frombuffer(rows[:, ::-1].tobytes().hex().encode(), np.uint8).reshape(beats, -1)
+    lines = np.full((beats, digits.shape[1] + 1), ord("\n"), np.uint8)
+    lines[:, :-1] = digits
+    return lines.tobytes()
+
+
+def unpack(text: str, fmt: Fixed, lanes: int, count: int) -> NDArray[np.signedinteger[Any]]:
+    """The codes in a memory file; the reverse of :func:`pack`.
+
+    Raises:
+        SimulationError: a bit is undefined.
+    """
+    width = fmt.width
+    lines = "".join(line for line in text.splitlines() if not line.startswith("//"))
+    try:
+        rows = np.frombuffer(bytes.fromhex(lines), np.uint8).reshape(-(-count // lanes), -1)[:, ::-1]
+    except ValueError as error:
+        raise SimulationError(f"the simulator wrote undefined or missing bits into a vector: {error}") from None
+    if width in (8, 16, 32):
+        codes = np.ascontiguousarray(rows).view(f"<i{width // 8}").reshape(-1)[:count]
+    else:
+        bits = np.unpackbits(rows, axis=1, bitorder="little")[:, : width * lanes].reshape(-1, width)[:count].astype(np.int64)
+        codes = bits @ (1 << np.arange(width, dtype=np.int64)) - (bits[:, -1] << width)
+    return codes.astype(storage_dtype(fmt))
+
+
+# ------------------------------------------------------------------------------------------------ the unit
+
+
+@dataclass(frozen=True)
+class Stalls:
+    """How often the harness idles its producers and withholds ready, in chances of 256 a cycle; and the seed."""
+
+    idle: int = 0
+    stall: int = 0
+    seed: int = 1
+
+
+class RtlThrottle:
+    """The exported Verilog in a simulator, with the interface of the golden unit; a context manager.
+
+    Args:
+        config: the configuration that is exported and simulated.
+        weights: the initial theta, (N,): integer codes, or real values on the weight grid.
+        simulator: ``verilator`` or ``icarus``.
+        streaming: the variant without gradient memory; needed for a ``direction`` of its own.
+        stalls: pseudo-random idle cycles and backpressure.
+        wave_from: the step from which a waveform is written to ``wave.vcd`` in ``folder``; None for no waveform.
+        folder: the working folder; a temporary one if not given.
+        verilog: the text to simulate instead of a fresh export (a mutant, or a file of the user's).
+
+    Raises:
+        SimulationError: the simulator is missing, refuses the Verilog, or stops.
+    """
+
+    def __init__(
+        self,
+        config: ThrottleConfig,
+        weights: ArrayLike,
+        *,
+        simulator: str = "verilator",
+        streaming: bool = False,
+        stalls: Stalls | None = None,
+        wave_from: int | None = None,
+        folder: Path | None = None,
+        verilog: str | None = None,
+    ) -> None:
+        self._config = config
+        self._theta = _vector(weights, config, config.grids.weight, "weights")
+        self._simulator, self._streaming, self._wave_from = simulator, streaming, wave_from
+        self._stalls = stalls or Stalls()
+        self._layout = bit_map(registers_layout(config))
+        self._width = registers_layout(config).size
+        self._steps = 0
+        self._loaded = False
+        self.cycles: list[int] = []  #: clock cycles of each step, from the first gradient beat to the registers
+        self._stack = contextlib.ExitStack()
+        try:
+            self._folder = folder or Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="kappa-rtl-")))
+            self._start(verilog if verilog is not None else export(config, streaming=streaming)[0])
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _start(self, verilog: str) -> None:
+        config = self._config
+        g, w, y, _ = config.grids
+        self._folder.mkdir(parents=True, exist_ok=True)
+        source = self._folder / "throttle.v"
+        source.write_text(verilog)
+        self.design = harness(config, source, streaming=self._streaming)
+        waves = self._wave_from is not None
+        build(self.design, self._simulator, waves)  # in this thread, so that its errors surface here
+
+        # An abstract-length-safe socket: the folder of the run may have a path longer than a socket's can be.
+        room = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="kappa-rtl-")))
+        server = self._stack.enter_context(socket.socket(socket.AF_UNIX))
+        server.bind(str(room / "socket"))
+        server.listen(1)
+        server.settimeout(0.2)
+        self._failure: BaseException | None = None
+        env = {"KAPPA_RTL_SOCKET": str(room / "socket"), "COCOTB_LOG_LEVEL": "WARNING"}
+
+        def simulate() -> None:
+            try:
+                run(self.design, "kappa_rtl.sim.server", simulator=self._simulator, env=env, cwd=self._folder, waves=waves)
+            except BaseException as error:  # handed to the thread that waits for the simulator
+                self._failure = error
+
+        self._thread = threading.Thread(target=simulate, daemon=True)
+        self._thread.start()
+        while True:
+            try:
+                link, _ = server.accept()
+                break
+            except TimeoutError:
+                if not self._thread.is_alive():
+                    self._stopped()
+        link.setblocking(True)
+        self._link = Connection(link.detach())
+        self._stack.callback(self._stop)
+        stalls = self._stalls
+        self._send({"reset": 1})
+        # The bound is generous: stalls slow a step down by the chance that nothing moves.
+        slow = 256 / (256 - stalls.idle) * 256 / (256 - stalls.stall)
+        self._words = control_words(config) | {
+            "reset": 0,
+            "idle": stalls.idle,
+            "stall": stalls.stall,
+            "limit": int(8 * slow * (2 * config.beats + 1000) + 10_000),
+        }
+
+    @property
+    def config(self) -> ThrottleConfig:
+        return self._config
+
+    @property
+    def theta(self) -> NDArray[Any]:
+        """The weights as codes, (N,)."""
+        return self._theta
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """The weights as real values, (N,)."""
+        return values(self._theta, self._config.grids.weight)
+
+    def clear(self) -> None:
+        """Zero the counters and flags as the registers of the next step are taken: they still show what was counted."""
+        self._words["clear"] = 1
+
+    def reset(self) -> None:
+        """Pulse the reset between two steps: the unit of a first step; the weights stay, for they are not the unit's."""
+        self._send({"reset": 1})
+        self._words["reset"] = 0
+
+    def step(self, gradient: ArrayLike, direction: ArrayLike | None = None) -> StepRecord:
+        """One step in the simulator; as :meth:`kappa_rtl.golden.throttle.Throttle.step`.
+
+        Raises:
+            SimulationError: the unit hangs, breaks a stream rule, or the simulator stops.
+        """
+        config = self._config
+        g, w, y, _ = config.grids
+        absorbed = _vector(gradient, config, g, "gradient")
+        (self._folder / "gradient.hex").write_bytes(pack(absorbed, g.width, config.lanes))
+        if self._streaming:
+            along = absorbed if direction is None else _vector(direction, config, g, "direction")
+            (self._folder / "direction.hex").write_bytes(pack(along, g.width, config.lanes))
+        elif direction is not None:
+            raise ValueError("direction must be None for the unit with a gradient memory; use the streaming variant")
+        if not self._loaded:
+            (self._folder / "weights.hex").write_bytes(pack(self._theta, w.width, config.lanes))
+        words = self._words | {"load": int(not self._loaded), "seed": (self._stalls.seed * 2654435761 + self._steps * 40503) % (1 << 32)}
+        if self._wave_from is not None and self._steps >= self._wave_from:
+            words["wave"] = 1
+        answer = self._send(words)
+        self._words = {"clear": 0}  # constants keep their values in the harness
+        self._loaded = True
+        if answer["hung"]:
+            raise SimulationError(f"step {self._steps}: the unit did not finish within {answer['cycles']} cycles")
+        if answer["violations"]:
+            raise SimulationError(f"step {self._steps}: {answer['violations']} violations of the stream rules")
+        self.cycles.append(answer["cycles"])
+        theta = unpack((self._folder / "weights.out.hex").read_text(), w, config.lanes, config.elements)
+        update = unpack((self._folder / "update.out.hex").read_text(), y, config.lanes, config.elements)
+        theta.flags.writeable = update.flags.writeable = False
+        record = StepRecord(self._steps, self._registers(answer["registers"]), theta, update, config)
+        self._theta = theta
+        self._steps += 1
+        return record
+
+    def _registers(self, bits: str) -> Registers:
+        if set(bits) - {"0", "1"}:
+            raise SimulationError(f"step {self._steps}: the registers hold undefined bits: {bits}")
+        return registers_from_word(int(bits, 2), self._layout)
+
+    def _send(self, message: dict[str, Any] | None) -> Any:
+        try:
+            self._link.send(message)
+            return self._link.recv() if message is not None else None
+        except (EOFError, OSError):
+            self._thread.join(10)
+            self._stopped()
+
+    def _stopped(self) -> None:
+        raise self._failure or SimulationError("the simulator stopped without a word")
+
+    def _stop(self) -> None:
+        with contextlib.suppress(OSError, SimulationError):
+            self._send(None)
+            self._link.close()
+        self._thread.join(30)
+
+    def close(self) -> None:
+        """End the simulation."""
+        self._stack.close()
+
+    def __enter__(self) -> RtlThrottle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def harness(config: ThrottleConfig, source: Path, *, streaming: bool = False) -> Design:
+    """The exported unit of a configuration in its harness."""
+    g, w, y, _ = config.grids
+    lanes = config.lanes
+    return Design(
+        sources=(source, HARNESS),
+        toplevel="harness",
+        parameters={
+            "BEATS": config.beats,
+            "GRADIENT": g.width * lanes,
+            "WEIGHT": w.width * lanes,
+            "UPDATE": y.width * lanes,
+            "UPDATED": (w.width + y.width) * lanes,
+            "REGISTERS": registers_layout(config).size,
+            "SCALAR": config.scalar.width,
+        },
+        defines={"STREAMING": 1} if streaming else {},
+        timing=True,
+    )
+
+
+def registers_from_word(word: int, layout: list[dict[str, Any]]) -> Registers:
+    """The registers from the packed word of the port, by the bit map of its payload."""
+    leaves: dict[str, int] = {}
+    for leaf in layout:
+        value = word >> leaf["lsb"] & ((1 << leaf["width"]) - 1)
+        leaves[leaf["name"]] = value - (value >> leaf["width"] - 1 << leaf["width"]) if leaf["signed"] else value
+    found: dict[str, Any] = {}
+    for field in fields(Registers):
+        if f"{field.name}.m" in leaves:
+            found[field.name] = Scalar(leaves[f"{field.name}.m"], leaves[f"{field.name}.e"])
+        else:
+            found[field.name] = bool(leaves[field.name]) if field.type == "bool" else leaves[field.name]
+    return Registers(**found)
+
+
+def _vector(tensor: ArrayLike, config: ThrottleConfig, fmt: Fixed, name: str) -> NDArray[Any]:
+    array = on_grid(tensor, fmt, name)
+    if array.shape != (config.elements,):
+        raise ValueError(f"{name} must have shape ({config.elements},), not {array.shape}")
+    return array
+
+
+# ------------------------------------------------------------------------------------------------ lockstep
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first place where two units disagree."""
+
+    step: int
+    signal: str
+    element: int | None
+    expected: Any
+    got: Any
+    width: int | None
+
+    def __str__(self) -> str:
+        where = self.signal if self.element is None else f"{self.signal}[{self.element}]"
+        return f"step {self.step}, {where}: golden {_both(self.expected, self.width)}, rtl {_both(self.got, self.width)}"
+
+
+def _both(value: Any, width: int | None) -> str:
+    """A value in decimal and in bits."""
+    if isinstance(value, tuple):
+        return f"{float(value):.9g} = {value[0]} * 2**{value[1]} (m {value[0]:b}, e {value[1]})" if isinstance(value, Scalar) else repr(value)
+    number = int(value)
+    bits = f"{number % (1 << width):0{width}b}" if width else f"{number:b}"
+    return f"{number} (0b{bits})"
+
+
+def compare(golden: StepRecord, rtl: StepRecord) -> tuple[int, Difference | None]:
+    """How many values two exact records have in common, and the first one in which they differ."""
+    compared = 0
+    config = golden.config
+    for field in fields(Registers):
+        a, b = getattr(golden.registers, field.name), getattr(rtl.registers, field.name)
+        if a != b:
+            return compared, Difference(golden.step, field.name, None, a, b, None)
+        compared += 1
+    for name, fmt in (("update", config.grids.update), ("theta", config.grids.weight)):
+        a, b = getattr(golden, name), getattr(rtl, name)
+        if a.shape != b.shape:
+            return compared, Difference(golden.step, f"{name}.shape", None, a.size, b.size, None)
+        bad = np.flatnonzero(a != b)
+        if bad.size:
+            i = int(bad[0])
+            return compared, Difference(golden.step, name, i, a[i], b[i], fmt.width)
+        compared += a.size
+    return compared, None
+
+

@@ -1,0 +1,47 @@
+"""The cocotb side of the RTL unit: answers a client outside the simulator, one message a step.
+
+Runs inside the simulator on ``harness.v``. Vectors travel as memory files in the working folder; only words of
+configuration and the registers go over the socket.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from multiprocessing.connection import Connection
+from typing import Any
+
+import cocotb
+from cocotb.triggers import Timer, ValueChange
+
+
+@cocotb.test
+async def serve(dut: Any) -> None:
+    """Serve until the client says stop or goes away."""
+    link = socket.socket(socket.AF_UNIX)
+    link.connect(os.environ["KAPPA_RTL_SOCKET"])
+    client = Connection(link.detach())
+    go = 0
+    await Timer(100, "ns")
+    while True:
+        try:
+            words = client.recv()
+        except EOFError:
+            return
+        if words is None:
+            return
+        waves = words.pop("wave", 0)
+        if waves:
+            dut.wave.value = 1
+        for name, word in words.items():
+            getattr(dut, name).value = word
+        if words.get("reset"):
+            await Timer(100, "ns")
+            client.send(None)
+            continue
+        go ^= 1
+        dut.go.value = go
+        await ValueChange(dut.done)
+        registers = str(dut.registers.value)
+        answer = {"registers": registers, "cycles": int(dut.cycles.value), "violations": int(dut.violations.value), "hung": int(dut.hung.value)}
+        client.send(answer)
