@@ -147,6 +147,7 @@ class Decide(wiring.Component):
         seen = Signal()
         still_run = Signal(range(config.dead_after + 1))
         divisor = Signal(scalar, reset_less=True)
+        ahead = Signal()  # from taking B until taking the next A
 
         # Exponents of the roots when nothing was shifted; see sqrt.py.
         base = unit.radicand_bits // 2 - fmt.mantissa_bits
@@ -157,9 +158,16 @@ class Decide(wiring.Component):
             with m.State("GRADIENT"):
                 m.d.comb += [normaliser.i.valid.eq(self.i.valid), self.i.ready.eq(normaliser.i.ready)]
                 with m.If(self.i.valid & self.i.ready):
+                    m.d.sync += ahead.eq(0)
                     m.next = "ROOT A"
             issue(m, own, "ROOT A", Operation.ROOT, base_gradient, Const(0, scalar.size), status.norm_gradient, "CURVATURE")
             with m.State("CURVATURE"):
+                m.d.sync += still_run.eq(0)
+                with m.If(status.still):
+                    m.d.sync += status.still_steps.eq(status.still_steps + 1)
+                    m.d.sync += still_run.eq(Mux(still_run == config.dead_after, still_run, still_run + 1))
+                    with m.If(still_run >= config.dead_after - 1):
+                        m.d.sync += status.learning_dead.eq(1)
                 m.next = "RATIO"
                 with m.If(first):
                     m.next = "LAW"
@@ -210,24 +218,26 @@ class Decide(wiring.Component):
             with m.State("MOTION"):
                 m.d.comb += [normaliser.i.valid.eq(self.i.valid), self.i.ready.eq(normaliser.i.ready)]
                 with m.If(self.i.valid & self.i.ready):
+                    m.d.sync += ahead.eq(1)
                     m.next = "ROOT B"
             issue(m, own, "ROOT B", Operation.ROOT, base_weight, Const(0, scalar.size), status.norm_motion, "STILL")
             with m.State("STILL"):
-                m.d.sync += status.still.eq(0)
-                m.d.sync += still_run.eq(0)
+                m.d.sync += status.still.eq(~status.norm_motion.m[-1])
                 m.next = "DIVISOR"
                 with m.If(~status.norm_motion.m[-1]):
-                    m.d.sync += [status.still.eq(1), status.still_steps.eq(status.still_steps + 1)]
-                    m.d.sync += still_run.eq(Mux(still_run == config.dead_after, still_run, still_run + 1))
-                    with m.If(still_run >= config.dead_after - 1):
-                        m.d.sync += status.learning_dead.eq(1)
                     m.next = "GRADIENT"
             issue(m, own, "DIVISOR", Operation.ADD, status.norm_motion, c.eps, divisor, "GRADIENT")
 
-        with m.If(unit.o.valid & unit.o.ready):
+        # Flags show when a step does what raised them; the sum with eps is made ahead, and its flag waits for its step.
+        early = Signal()
+        taken = unit.o.valid & unit.o.ready
+        with m.If(ahead):
+            m.d.sync += early.eq(early | (taken & unit.o.payload.overflow))
+        with m.Else():
             m.d.sync += [
-                status.scalar_overflow.eq(status.scalar_overflow | unit.o.payload.overflow),
-                status.scalar_underflow.eq(status.scalar_underflow | unit.o.payload.underflow),
+                early.eq(0),
+                status.scalar_overflow.eq(status.scalar_overflow | early | (taken & unit.o.payload.overflow)),
+                status.scalar_underflow.eq(status.scalar_underflow | (taken & unit.o.payload.underflow)),
             ]
         with m.If(self.clear):
             m.d.sync += [

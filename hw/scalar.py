@@ -182,7 +182,9 @@ class ScalarUnit(wiring.Component):
 
         digits = -(-bits // digit)
         partial = Signal(bits + digit, reset_less=True)
-        place = fraction - bits + 1 + digit * (digits - 1)
+        padding = digit * digits - bits  # below the multiplier, so that its top digit is a full one
+        multiplier = Signal(digit * digits, reset_less=True)
+        place = fraction - bits + 1 - padding + digit * (digits - 1)
         is_step = op == Operation.STEP
 
         def at(position: int) -> Value:
@@ -219,7 +221,7 @@ class ScalarUnit(wiring.Component):
                     m.d.sync += e.eq(self.i.payload.a.e - self.radicand.payload.shift)
 
             with m.State("SORT"):
-                with m.If(smaller & (op != Operation.DIV)):
+                with m.If(smaller & (op == Operation.ADD)):
                     m.d.sync += [a.eq(b), b.eq(a)]
                 with m.Switch(op):
                     with m.Case(Operation.MAX):
@@ -232,7 +234,7 @@ class ScalarUnit(wiring.Component):
                         with m.If(~Mux(smaller, a.m[-1], b.m[-1])):
                             finish(m, Mux(smaller, b, a))
                     with m.Case(Operation.MUL, Operation.STEP):
-                        m.d.sync += [e.eq(product_e + (bits - 1)), count.eq(digits)]
+                        m.d.sync += [e.eq(product_e + (bits - 1)), count.eq(digits), multiplier.eq(b.m << padding)]
                         m.next = "MULTIPLY"
                         with m.If(~(a.m[-1] & b.m[-1])):
                             finish(m, Const(0, layout.size))
@@ -262,8 +264,8 @@ class ScalarUnit(wiring.Component):
             with m.State("MULTIPLY"):
                 shifted = work >> digit
                 m.d.sync += [
-                    partial.eq(a.m * b.m[:digit]),
-                    b.m.eq(b.m >> digit),
+                    partial.eq(a.m * multiplier[:digit]),
+                    multiplier.eq(multiplier >> digit),
                     work.eq(Cat(shifted[:place], shifted[place:] + partial)),
                     count.eq(count - 1),
                 ]

@@ -69,8 +69,8 @@ class StreamingThrottle(wiring.Component):
     gradient is accepted when the registers were taken. In the first step after reset ``previous`` counts as zero.
 
     The lanes of the last beat beyond N are ignored on the way in and zero on the way out. ``constants`` and ``control`` must
-    hold steady during a step. ``clear`` is sampled as the registers are taken: set, it zeroes all counters, flags and the run
-    of still steps after that read, so no count is lost.
+    hold steady during a step. ``clear`` zeroes all counters, flags and the run of still steps in any
+    cycle in which the registers are not held up: between two steps, or as the registers are taken, after that read.
 
     One squarer a lane serves both passes: the gradient's change on the way in, the weight's change on the way out.
 
@@ -141,6 +141,7 @@ class StreamingThrottle(wiring.Component):
                 total.i.payload.minuend[lane].eq(Mux(applying, update.o.payload.weight[lane], self.absorb.payload.gradient[lane])),
                 total.i.payload.subtrahend[lane].eq(Mux(applying, update.o.payload.previous[lane], previous)),
             ]
+        m.d.comb += decide.clear.eq(self.clear & (~self.registers.valid | self.registers.ready))
         m.d.comb += total.i.payload.last.eq(Mux(applying, update.o.payload.last, last))
 
         def count_beat(m: Module) -> None:
@@ -187,7 +188,6 @@ class StreamingThrottle(wiring.Component):
             with m.State("PUBLISH"):
                 m.d.comb += self.registers.valid.eq(1)
                 with m.If(self.registers.ready):
-                    m.d.comb += decide.clear.eq(self.clear)
                     m.next = "MOTION"
             with m.State("MOTION"):
                 m.d.comb += decide.i.valid.eq(1)

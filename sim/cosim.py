@@ -166,7 +166,6 @@ class RtlThrottle:
         # The bound is generous: stalls slow a step down by the chance that nothing moves.
         slow = 256 / (256 - stalls.idle) * 256 / (256 - stalls.stall)
         self._words = control_words(config) | {
-            "reset": 0,
             "idle": stalls.idle,
             "stall": stalls.stall,
             "limit": int(8 * slow * (2 * config.beats + 1000) + 10_000),
@@ -187,13 +186,12 @@ class RtlThrottle:
         return values(self._theta, self._config.grids.weight)
 
     def clear(self) -> None:
-        """Zero the counters and flags as the registers of the next step are taken: they still show what was counted."""
-        self._words["clear"] = 1
+        """Zero the counters, the flags and the run of still steps; the training state stays."""
+        self._send({"clear": 1})
 
     def reset(self) -> None:
         """Pulse the reset between two steps: the unit of a first step; the weights stay, for they are not the unit's."""
         self._send({"reset": 1})
-        self._words["reset"] = 0
 
     def step(self, gradient: ArrayLike, direction: ArrayLike | None = None) -> StepRecord:
         """One step in the simulator; as :meth:`kappa_rtl.golden.throttle.Throttle.step`.
@@ -216,7 +214,7 @@ class RtlThrottle:
         if self._wave_from is not None and self._steps >= self._wave_from:
             words["wave"] = 1
         answer = self._send(words)
-        self._words = {"clear": 0}  # constants keep their values in the harness
+        self._words = {}  # constants keep their values in the harness
         self._loaded = True
         if answer["hung"]:
             raise SimulationError(f"step {self._steps}: the unit did not finish within {answer['cycles']} cycles")

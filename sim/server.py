@@ -35,7 +35,11 @@ async def serve(dut: Any) -> None:
             dut.wave.value = 1
         for name, word in words.items():
             getattr(dut, name).value = word
-        if words.get("reset"):
+        pulses = [name for name in ("reset", "clear") if name in words]
+        if pulses:
+            await Timer(100, "ns")
+            for name in pulses:
+                getattr(dut, name).value = 0
             await Timer(100, "ns")
             client.send(None)
             continue

@@ -87,7 +87,7 @@ def configs(draw: st.DrawFn, **fixed: Any) -> ThrottleConfig:
     step_bits = draw(st.one_of(st.just(17), st.integers(2, 24)))
     octave = draw(st.integers(-12, 6))
     eta = Fraction(draw(st.one_of(st.just(1 << 12), st.integers((1 << 12) + 1, (1 << 13) - 1))), 1 << 12) * Fraction(2) ** octave
-    shift = max(-4, g_width + step_bits - y_width + draw(st.integers(-3, 8)))
+    shift = max(-4, g_width + step_bits - y_width + draw(st.integers(-6, 5)))
     y_fraction = g_fraction + (step_bits - octave - 1) - shift
     w_fraction = y_fraction + draw(st.integers(-6, 6))
 
@@ -110,14 +110,19 @@ def configs(draw: st.DrawFn, **fixed: Any) -> ThrottleConfig:
         "dead_after": draw(st.integers(1, 4)),
         "eps": draw(st.one_of(st.just(Fraction("1e-12")), some_real(200))),
     }
-    law = draw(st.sampled_from(["stability_margin", "inverse_curvature", "free"]))
+    law = draw(st.sampled_from(["stability_margin", "inverse_curvature", "free", "extreme"]))
     if law == "stability_margin":
         return ThrottleConfig.stability_margin(chi=draw(some_real(8)), **(values | fixed))
     alpha_min = draw(st.sampled_from([Fraction(0), Fraction(1, 100), Fraction(1, 2), Fraction(1)]))
     if law == "inverse_curvature":
         return ThrottleConfig.inverse_curvature(beta=draw(some_real(8)), alpha_min=alpha_min, **(values | fixed))
     values |= {"alpha_min": alpha_min, "source": draw(st.sampled_from(["instant", "ema", "max"]))}
-    values |= {name: draw(some_real(200)) for name in ("num", "bias", "gain")}
+    if law == "extreme":  # next to the ends of a small exponent, so that the scalars overflow and underflow
+        values["exponent_bits"] = 9
+        ends = st.sampled_from([Fraction(0), Fraction(1), *(3 * Fraction(2) ** octave for octave in (240, 200, -210))])
+        values |= {name: draw(ends) for name in ("num", "bias", "gain", "eps")}
+    else:
+        values |= {name: draw(some_real(200)) for name in ("num", "bias", "gain")}
     return ThrottleConfig(**(values | fixed))
 
 
