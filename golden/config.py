@@ -252,7 +252,9 @@ class ThrottleConfig:
                     f"the bound is {MAX_WORD} (gradient {self.grids.gradient.name}, step {self.step.name})"
                 )
         if abs(widths.update_shift) > MAX_WORD or widths.weight_shift > MAX_WORD:
-            raise ValueError(f"update = {self.update} lies {widths.update_shift} bits from the product's grid; the bound is {MAX_WORD}")
+            raise ValueError(
+                f"update = {self.update} lies {widths.update_shift} bits from the product's grid; the bound is {MAX_WORD}"
+            )
         low, high = self.scalar.exponents
         for name, fmt, bits in (
             ("gradient", self.grids.gradient, widths.gradient_energy),
@@ -359,7 +361,9 @@ class ThrottleConfig:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name not in skip:
-                table[field.name] = _written(value) if isinstance(value, Fraction) else str(value) if isinstance(value, (Fixed, str)) else value
+                table[field.name] = (
+                    _written(value) if isinstance(value, Fraction) else str(value) if isinstance(value, (Fixed, str)) else value
+                )
         return table
 
     @classmethod
@@ -370,7 +374,10 @@ class ThrottleConfig:
         makers = {"stability_margin": cls.stability_margin, "inverse_curvature": cls.inverse_curvature}
         if law is not None and law not in makers:
             raise ValueError(f"law must be one of {', '.join(makers)}, not {law!r}")
-        known = {field.name for field in dataclasses.fields(cls)} | {"stability_margin": {"chi"}, "inverse_curvature": {"beta"}}.get(law, set())
+        known = {field.name for field in dataclasses.fields(cls)} | {
+            "stability_margin": {"chi"},
+            "inverse_curvature": {"beta"},
+        }.get(law, set())
         for name in values:
             if name not in known:
                 raise ValueError(f"{name} is no field of a throttle configuration; it has {', '.join(sorted(known))}")

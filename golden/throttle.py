@@ -124,7 +124,15 @@ class Throttle:
     def clear(self) -> None:
         """Zero the counters, the flags and the run of still steps; the training state stays."""
         self._counters = dict.fromkeys(
-            ("gradient_saturated", "gradient_near_rail", "update_saturated", "update_underflow", "weight_saturated", "weight_near_rail"), 0
+            (
+                "gradient_saturated",
+                "gradient_near_rail",
+                "update_saturated",
+                "update_underflow",
+                "weight_saturated",
+                "weight_near_rail",
+            ),
+            0,
         )
         self._still_steps = 0
         self._still_run = 0

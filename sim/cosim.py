@@ -210,7 +210,10 @@ class RtlThrottle:
             raise ValueError("direction must be None for the unit with a gradient memory; use the streaming variant")
         if not self._loaded:
             (self._folder / "weights.hex").write_bytes(pack(self._theta, w.width, config.lanes))
-        words = self._words | {"load": int(not self._loaded), "seed": (self._stalls.seed * 2654435761 + self._steps * 40503) % (1 << 32)}
+        words = self._words | {
+            "load": int(not self._loaded),
+            "seed": (self._stalls.seed * 2654435761 + self._steps * 40503) % (1 << 32),
+        }
         if self._wave_from is not None and self._steps >= self._wave_from:
             words["wave"] = 1
         answer = self._send(words)
@@ -319,6 +322,16 @@ class Difference:
     got: Any
     width: int | None
 
+    def to_json(self) -> dict[str, Any]:
+        """Everything about it, each value in decimal and in bits."""
+        return {
+            "step": self.step,
+            "signal": self.signal,
+            "element": self.element,
+            "golden": _both(self.expected, self.width),
+            "rtl": _both(self.got, self.width),
+        }
+
     def __str__(self) -> str:
         where = self.signal if self.element is None else f"{self.signal}[{self.element}]"
         return f"step {self.step}, {where}: golden {_both(self.expected, self.width)}, rtl {_both(self.got, self.width)}"
@@ -327,7 +340,11 @@ class Difference:
 def _both(value: Any, width: int | None) -> str:
     """A value in decimal and in bits."""
     if isinstance(value, tuple):
-        return f"{float(value):.9g} = {value[0]} * 2**{value[1]} (m {value[0]:b}, e {value[1]})" if isinstance(value, Scalar) else repr(value)
+        return (
+            f"{float(value):.9g} = {value[0]} * 2**{value[1]} (m {value[0]:b}, e {value[1]})"
+            if isinstance(value, Scalar)
+            else repr(value)
+        )
     number = int(value)
     bits = f"{number % (1 << width):0{width}b}" if width else f"{number:b}"
     return f"{number} (0b{bits})"
@@ -352,5 +369,3 @@ def compare(golden: StepRecord, rtl: StepRecord) -> tuple[int, Difference | None
             return compared, Difference(golden.step, name, i, a[i], b[i], fmt.width)
         compared += a.size
     return compared, None
-
-

@@ -68,7 +68,15 @@ class Design:
         digest = hashlib.sha256()
         for source in self.sources:
             digest.update(source.read_bytes())
-        about = [version(simulator), metadata.version("cocotb"), sys.executable, self.toplevel, self.timing, self.public_depth, waves]
+        about = [
+            version(simulator),
+            metadata.version("cocotb"),
+            sys.executable,
+            self.toplevel,
+            self.timing,
+            self.public_depth,
+            waves,
+        ]
         digest.update(repr((about, sorted(self.parameters.items()), sorted(self.defines.items()))).encode())
         return digest.hexdigest()[:20]
 
@@ -86,7 +94,17 @@ class _Verilator(Verilator):
     def _build_command(self) -> list[list[str]]:
         libs, share = cocotb_tools.config.libs_dir, cocotb_tools.config.share_dir
         command = [
-            *("verilator", "-cc", "--exe", "-Mdir", str(self.build_dir), "--top-module", self.design.toplevel, "--prefix", "Vtop"),
+            *(
+                "verilator",
+                "-cc",
+                "--exe",
+                "-Mdir",
+                str(self.build_dir),
+                "--top-module",
+                self.design.toplevel,
+                "--prefix",
+                "Vtop",
+            ),
             *("-o", self.design.toplevel, "--vpi", "--public-depth", str(self.design.public_depth), "-O3", "-Wall", "-Wno-style"),
             *(f"-Wno-{name}" for name in WAIVED),
             *("-LDFLAGS", f"-Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator"),
@@ -161,7 +179,13 @@ def build(design: Design, simulator: str = "verilator", waves: bool = False) -> 
 
 
 def run(
-    design: Design, module: str, *, simulator: str = "verilator", env: Mapping[str, str] | None = None, cwd: Path | None = None, waves: bool = False
+    design: Design,
+    module: str,
+    *,
+    simulator: str = "verilator",
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    waves: bool = False,
 ) -> None:
     """Run the cocotb tests of ``module`` on a design.
 
@@ -241,5 +265,3 @@ def _tail(log: Path, lines: int = 30) -> str:
         return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
     except FileNotFoundError:
         return "(no log)"
-
-

@@ -47,5 +47,10 @@ async def serve(dut: Any) -> None:
         dut.go.value = go
         await ValueChange(dut.done)
         registers = str(dut.registers.value)
-        answer = {"registers": registers, "cycles": int(dut.cycles.value), "violations": int(dut.violations.value), "hung": int(dut.hung.value)}
+        answer = {
+            "registers": registers,
+            "cycles": int(dut.cycles.value),
+            "violations": int(dut.violations.value),
+            "hung": int(dut.hung.value),
+        }
         client.send(answer)

@@ -1,0 +1,66 @@
+"""``kappa-rtl cosim``: the main job."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kappa_rtl.sim.experiment import EXPERIMENTS, Job, cosimulate
+from kappa_rtl.sim.runner import SIMULATORS, SimulationError
+
+
+@click.command("cosim")
+@click.option("--experiment", type=click.Choice(EXPERIMENTS), help="The data: handwritten digits (default), or a small teacher.")
+@click.option(
+    "--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="TOML with tables run, narrow, throttle."
+)
+@click.option("--steps", type=int, help="Training steps (default 300).")
+@click.option("--lanes", type=int, help="Elements a clock cycle, 1..32 (default 8).")
+@click.option("--seed", type=int, help="Seed of data, minibatches and stalls (default 0).")
+@click.option("--batch", type=int, help="Rows a step, drawn with replacement; 0, the default, is the full batch.")
+@click.option("--sim", type=click.Choice(SIMULATORS), help="The simulator (default verilator).")
+@click.option("--idle", type=int, help="Chance of 256, a cycle, that a producer idles (default 0).")
+@click.option("--stall", type=int, help="Chance of 256, a cycle, that ready is withheld (default 0).")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("run"), show_default=True, help="The folder to write."
+)
+@click.option(
+    "--wave", type=int, is_flag=False, flag_value=0, help="Keep the RTL's waveform, from this step on (default: from 0)."
+)
+@click.option(
+    "--verilog", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Simulate this file, not a fresh export."
+)
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run in --out; its logged steps must come out the same.")
+def command(out: Path, wave: int | None, verilog: Path | None, resume: bool, config: Path | None, **changes: Any) -> None:
+    """Train real data with the RTL as the throttle, the golden model in lockstep, float beside them.
+
+    Every register, counter, update and weight is compared at every step. At the first difference the run stops with a
+    report, a waveform of that step, and exit status 1.
+
+    \b
+    Example:
+      kappa-rtl cosim --out run
+      kappa-rtl cosim --experiment synthetic --steps 200 --lanes 4 --sim icarus --out run
+    """
+    try:
+        if resume and config is None and (out / "config.toml").exists():
+            config = out / "config.toml"
+        job = Job.read(config, **changes)
+        outcome = cosimulate(job, out, wave_from=wave, verilog=verilog, resume=resume)
+    except (ValueError, SimulationError, FloatingPointError) as error:
+        raise click.ClickException(str(error)) from None
+    if outcome.difference:
+        click.echo(f"DIFFERENCE: {outcome.difference}", err=True)
+        click.echo(f"  see {out / 'difference.json'} and {out / 'wave.vcd'}", err=True)
+        sys.exit(1)
+    for run in outcome.runs.values():
+        accuracy = run.tail("accuracy")
+        fate = f"diverges at step {run.diverged_at}" if run.diverged_at is not None else f"loss {run['loss'][-1]:.4g}"
+        click.echo(
+            f"{run.title:22s} {fate}" + (f", accuracy {accuracy:.3f}" if accuracy is not None and run.diverged_at is None else "")
+        )
+    click.echo(f"golden = RTL: 0 differences in {outcome.compared:,} values over {outcome.compared_steps:,} steps")
+    click.echo(f"report: {outcome.report}")

@@ -1,0 +1,51 @@
+"""The command line: one command a module, loaded when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+
+import click
+
+# The matrices here are small: more BLAS threads than one only wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+COMMANDS = {
+    "cosim": "Train with the RTL as the throttle, golden in lockstep, and report.",
+    "export": "Write the unit of a configuration as Verilog, with its manifest.",
+    "synth": "Synthesise the components and the core, and table what they cost.",
+    "bench": "Measure speeds side by side: golden against float, bulk against beat by beat.",
+}
+
+
+class _Lazy(click.Group):
+    """A group that imports a command's module only when it is needed, so that --help is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"kappa_rtl.scripts.{name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="kappa-rtl")
+def main() -> None:
+    """kappa-rtl: a global training throttle as hardware, with the proof and the measurement.
+
+    \b
+    Example:
+      kappa-rtl cosim --out build/run
+      kappa-rtl export --config throttle.toml -o throttle.v
+    """
+
+
+if __name__ == "__main__":
+    main()
