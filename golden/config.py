@@ -263,7 +263,8 @@ class ThrottleConfig:
             least, most = -fmt.fraction_bits - self.mantissa_bits, (bits + 1) // 2 - fmt.fraction_bits - self.mantissa_bits + 1
             if not (low <= least and most <= high):
                 raise ValueError(
-                    f"{name} = {fmt} gives norms with exponents {least}..{most}; exponent_bits = {self.exponent_bits} holds {low}..{high}"
+                    f"{name} = {fmt} gives norms with exponents {least}..{most}; "
+                    f"exponent_bits = {self.exponent_bits} holds {low}..{high}"
                 )
 
     # ---------------------------------------------------------------- derived

@@ -13,6 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from .formats import Fixed, Overflow, Rounding
 
+BEYOND = 2.0**62
+"""Larger than any rail, and still an int64."""
+
 Codes = NDArray[np.signedinteger[Any]]
 
 
@@ -79,7 +82,10 @@ def quantise(tensor: ArrayLike, fmt: Fixed, name: str = "tensor") -> Codes:
     _finite(real, name)
     if fmt.overflow is Overflow.WRAP:  # exact, and keeps the scaled value within int64
         real = np.fmod(real, np.ldexp(1.0, fmt.integer_bits))
-    scaled = np.ldexp(real, fmt.fraction_bits)
+    with np.errstate(over="ignore", under="ignore"):
+        scaled = np.ldexp(real, fmt.fraction_bits)
+    # Too large to scale is beyond any rail; too small is still not zero, and a floor must see its sign.
+    scaled = np.where((scaled == 0) & (real != 0), np.copysign(0.25, real), np.clip(scaled, -BEYOND, BEYOND))
     whole = np.trunc(scaled)
     match fmt.rounding:
         case Rounding.NEAREST_EVEN:
@@ -90,8 +96,7 @@ def quantise(tensor: ArrayLike, fmt: Fixed, name: str = "tensor") -> Codes:
             rounded = whole
         case Rounding.NEAREST_UP | Rounding.NEAREST_DOWN | Rounding.NEAREST_ZERO | Rounding.NEAREST_AWAY:
             # scaled - whole is exact, so ties are recognised exactly; only they depend on the mode.
-            with np.errstate(invalid="ignore"):
-                tie = np.abs(scaled - whole) == 0.5
+            tie = np.abs(scaled - whole) == 0.5
             on_tie = {
                 Rounding.NEAREST_UP: np.ceil,
                 Rounding.NEAREST_DOWN: np.floor,
@@ -101,10 +106,7 @@ def quantise(tensor: ArrayLike, fmt: Fixed, name: str = "tensor") -> Codes:
             rounded = np.where(tie, on_tie(scaled), np.rint(scaled))
         case _:
             raise ValueError(f"{name}: rounding must be deterministic, not {fmt.rounding.value!r}")
-    bound = float(1 << 62)
-    if fmt.overflow is Overflow.ZERO:
-        bound = float(1 << 61)
-    return fit(np.clip(rounded, -bound, bound).astype(np.int64), fmt)
+    return fit(rounded.astype(np.int64), fmt)
 
 
 def on_grid(tensor: ArrayLike, fmt: Fixed, name: str = "tensor") -> NDArray[np.signedinteger[Any]]:
@@ -118,11 +120,13 @@ def on_grid(tensor: ArrayLike, fmt: Fixed, name: str = "tensor") -> NDArray[np.s
     low, high = (-(1 << bits) if fmt.signed else 0), (1 << bits) - 1
     if array.dtype.kind == "f":
         _finite(array, name)
-        scaled = np.ldexp(array.astype(np.float64), fmt.fraction_bits)
+        with np.errstate(over="ignore", under="ignore"):
+            scaled = np.ldexp(array.astype(np.float64), fmt.fraction_bits)
+        scaled = np.where((scaled == 0) & (array != 0), 0.25, scaled)
         off = scaled != np.rint(scaled)
         if off.any():
-            raise ValueError(f"{name}{_first(off)} must lie on the grid of {fmt.name}, not {array[off][0]!r}")
-        array = np.clip(scaled, -(2.0**62), 2.0**62).astype(np.int64)
+            raise ValueError(f"{name}{_first(off)} must lie on the grid of {fmt.name}, not {float(array[off][0])!r}")
+        array = np.clip(scaled, -BEYOND, BEYOND).astype(np.int64)
     elif array.dtype.kind not in "iu":
         raise ValueError(f"{name} must hold integers or floats, not {array.dtype}")
     if array.size and (int(array.min()) < low or int(array.max()) > high):
@@ -134,7 +138,7 @@ def on_grid(tensor: ArrayLike, fmt: Fixed, name: str = "tensor") -> NDArray[np.s
 def _finite(array: NDArray[Any], name: str) -> None:
     bad = ~np.isfinite(array)
     if bad.any():
-        raise ValueError(f"{name}{_first(bad)} must be finite, not {array[bad][0]!r}")
+        raise ValueError(f"{name}{_first(bad)} must be finite, not {float(array[bad][0])!r}")
 
 
 def _first(mask: NDArray[np.bool_]) -> str:

@@ -13,7 +13,7 @@ from .decide import Decide
 from .formats import Scalar
 from .norm import BLOCK, difference, energy
 from .rounding import on_grid, storage_dtype, values
-from .update import apply_update, rails
+from .update import apply_update, rails, span_of
 
 Number = int | float | Scalar
 
@@ -54,7 +54,10 @@ class Registers:
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One step of a unit: its number, its registers, the weights after it and the updates, as codes (floats in the float unit)."""
+    """One step of a unit: its number, its registers, the weights after it and the updates.
+
+    ``theta`` and ``update`` are codes, (N,), of the exact units, and real values of the float unit.
+    """
 
     step: int
     registers: Registers
@@ -192,12 +195,12 @@ _COUNTER_MASK = (1 << COUNTER_BITS) - 1
 
 
 def absorb(gradient: NDArray[Any], previous: NDArray[Any], config: ThrottleConfig) -> tuple[int, int, int]:
-    """``(A, on a rail, near a rail)``: the exact energy of ``gradient - previous``, and how many elements of G press the rails."""
+    """``(A, on a rail, near a rail)``: the exact energy of ``gradient - previous``, and the elements of G at the rails."""
     total = saturated = near = 0
     for start in range(0, gradient.size, BLOCK):
         block = slice(start, start + BLOCK)
         total += energy(difference(gradient[block], previous[block]))
-        counts = rails(gradient[block], config.grids.gradient)
+        counts = rails(gradient[block], config.grids.gradient, span_of(gradient[block]))
         saturated, near = saturated + counts[0], near + counts[1]
     assert total.bit_length() <= config.widths.gradient_energy, "A is wider than the configuration derived"
     return total, saturated, near

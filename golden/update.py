@@ -49,7 +49,7 @@ def apply_update(direction: Integers, weights: Integers, step: int, config: Thro
         block = slice(start, start + BLOCK)
         product = np.multiply(direction[block], -step, dtype=np.int64)
         y = shift_round(product, widths.update_shift, update.rounding, out=product).astype(narrow)
-        span = _span(y)
+        span = span_of(y)
         assert span in widths.rounded, "a product is wider than the configuration derived"
         if span not in Interval(*update.rails):
             low, high = update.rails
@@ -64,30 +64,30 @@ def apply_update(direction: Integers, weights: Integers, step: int, config: Thro
         new = np.left_shift(old, raise_weight)
         new += np.left_shift(y, raise_update, out=y) if raise_update else y
         shift_round(new, widths.weight_shift, weight.rounding, out=new)
-        span = _span(new)
+        span = span_of(new)
         assert span in widths.moved, "a sum is wider than the configuration derived"
         if span not in Interval(*weight.rails):
             fit(new, weight, out=new)
-            span = _span(new)
+            span = span_of(new)
         moved[block] = new
-        if span.magnitude >= weight.near_rail:
-            saturated, near = rails(new, weight)
-            tally.weight_saturated += saturated
-            tally.weight_near_rail += near
+        saturated, near = rails(new, weight, span)
+        tally.weight_saturated += saturated
+        tally.weight_near_rail += near
 
         tally.motion_energy += energy(np.subtract(new, old, out=new))
     return moved, applied, tally
 
 
-def rails(codes: Integers, fmt: Fixed) -> tuple[int, int]:
-    """How many codes lie on a rail of ``fmt``, and how many near one."""
+def rails(codes: Integers, fmt: Fixed, span: Interval) -> tuple[int, int]:
+    """How many codes, which lie within ``span``, are on a rail of ``fmt``, and how many near one."""
     low, high = fmt.rails
-    near = fmt.near_rail
-    if not codes.size or (codes.max() < near and codes.min() > -near):
+    near = fmt.near_rail  # in narrow formats beyond the smaller rail
+    if span.low > max(low, -near) and span.high < min(high, near):
         return 0, 0
     wide = codes.astype(np.int64)
     return int(np.count_nonzero((wide <= low) | (wide >= high))), int(np.count_nonzero(np.abs(wide) >= near))
 
 
-def _span(codes: Integers) -> Interval:
+def span_of(codes: Integers) -> Interval:
+    """The least interval that holds all codes."""
     return Interval(int(codes.min()), int(codes.max()))

@@ -2,27 +2,25 @@
 
 One simulation holds several components side by side (:class:`Bank`), since building and starting a simulator costs more than
 most tests. A bench module ``bench_<stem>`` has a function ``component(**parameters)`` and cocotb tests; :func:`simulate` runs
-them on the exported Verilog, and inside the simulator :func:`units` makes the same components again, to read their contracts.
+them on the exported Verilog, and inside the simulator :func:`benches` makes the same components again, to read their contracts.
 """
 
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import os
 import random
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import cocotb
-from amaranth.hdl import Module
-from amaranth.lib import stream as amaranth_stream
-from amaranth.lib import wiring
+from amaranth.hdl import Module, UnusedElaboratable
+from amaranth.lib import stream, wiring
 from cocotb.clock import Clock
-from cocotb.triggers import FallingEdge, RisingEdge
-from cocotb_tools.runner import get_abs_path  # noqa: F401
 
 from kappa_rtl.hw.export import ports, to_verilog
 
@@ -91,10 +89,160 @@ def simulate(
 # ------------------------------------------------------------------------------------------------ inside the simulator
 
 
-def setting() -> dict[str, Any]:
-    """What :func:`simulate` was told."""
-    return json.loads(os.environ[ENVIRONMENT])  # type: ignore[no-any-return]
+class Bench:
+    """One component of the bank, with a driver on every input stream, and a consumer, a monitor and a checker on every output.
+
+    Everything happens in :meth:`tick`, in a fixed order, so that a seed decides a whole run.
+
+    Attributes:
+        drivers, consumers, monitors, checkers: by the name of the stream; inputs have a monitor too.
+        cycle: cycles since the last reset.
+        probing: chance of a cycle in which a ready is turned over to see what follows it.
+    """
+
+    def __init__(self, dut: Any, name: str, component: Any, told: Mapping[str, Any]) -> None:
+        self._dut, self.name, self.component = dut, name, component
+        self.effort: int = told["effort"]
+        self.rng = random.Random(f"{told['seed']} {name}")
+        self.where = f"{name}, seed {told['seed']}: "
+        self.drivers: dict[str, Driver] = {}
+        self.consumers: dict[str, Consumer] = {}
+        self.monitors: dict[str, Monitor] = {}
+        self.checkers: dict[str, Checker] = {}
+        self.cycle = 0
+        self.probing = 0.1
+        undefined = told["simulator"] == "icarus"
+        for path, member in component.signature.members.items():
+            if not (member.is_signature and isinstance(member.signature, stream.Signature)):
+                continue
+            wires = Stream(dut, f"{name}__{path}", member.signature.members["payload"].shape)
+            self.monitors[path] = Monitor(wires)
+            if member.flow is wiring.In:
+                self.drivers[path] = Driver(wires, self.rng, undefined=undefined)
+            else:
+                self.consumers[path] = Consumer(wires, self.rng)
+                self.checkers[path] = Checker(wires, self.where)
+
+    def wire(self, port: str) -> Any:
+        """A port that is no stream."""
+        return getattr(self._dut, f"{self.name}__{port}")
+
+    async def tick(self, cycles: int = 1) -> None:
+        """Let clock cycles pass; returns in the middle of the last one."""
+        for _ in range(cycles):
+            await self._dut.clk.rising_edge
+            for driver in self.drivers.values():
+                driver.drive()
+            for consumer in self.consumers.values():
+                consumer.drive()
+            await self._dut.clk.falling_edge
+            for monitor in self.monitors.values():
+                monitor.stream.sample()
+            for checker in self.checkers.values():
+                checker.sample(self.cycle)
+            for monitor in self.monitors.values():
+                monitor.sample(self.cycle)
+            if self.probing and self.rng.random() < self.probing:
+                await self.rng.choice(list(self.checkers.values())).probe(self.cycle)
+            self.cycle += 1
+
+    async def reset(self) -> None:
+        """Reset the component, whatever it is doing; all queues and records are emptied."""
+        self._dut.rst.value = 1
+        for driver in self.drivers.values():
+            driver.drop()
+        await self._dut.clk.rising_edge
+        await self._dut.clk.rising_edge
+        self._dut.rst.value = 0
+        await self._dut.clk.falling_edge
+        for monitor in self.monitors.values():
+            monitor.stream.sample()
+            monitor.forget()
+        for checker in self.checkers.values():
+            checker.forget()
+        self.cycle = 0
+
+    def pace(self, idle: float = 0.0, stall: float = 0.0) -> None:
+        """Set the chance of idle cycles of all drivers and of stalled cycles of all consumers."""
+        for driver in self.drivers.values():
+            driver.idle = idle
+        for consumer in self.consumers.values():
+            consumer.stall = stall
+
+    def board(self, port: str) -> Scoreboard:
+        """A scoreboard that sees the transfers of a stream from now on, in place of the one before."""
+        board = Scoreboard(port, self.where)
+        monitor = self.monitors[port]
+        monitor.listeners[:] = [lambda transfer: board.observe(unpack(monitor.stream.shape, transfer.word))]
+        return board
+
+    async def drain(self, *boards: Scoreboard, hung: int = 5000, quiet: int = 20) -> None:
+        """Run until all drivers and scoreboards are empty, and see that nothing more comes.
+
+        Raises:
+            AssertionError: nothing moved for ``hung`` cycles, or something came that nobody had asked for.
+        """
+        moved = self.cycle
+        while any(driver.queue for driver in self.drivers.values()) or any(boards):
+            await self.tick()
+            if any(monitor.stream.transfers for monitor in self.monitors.values()):
+                moved = self.cycle
+            if self.cycle - moved > hung:
+                queued = {name: len(driver.queue) for name, driver in self.drivers.items()}
+                owed = {board.name: len(board) for board in boards}
+                raise AssertionError(f"{self.where}nothing moved in {hung} cycles; still queued {queued}, expected {owed}")
+        self.pace()
+        await self.tick(quiet)
+        for board in boards:
+            board.drained()
+        for name in self.consumers:
+            assert not self.monitors[name].stream.valid, f"{self.where}{name} offers something that nobody asked for"
+
+    async def must_offer(self, port: str, patience: int) -> None:
+        """With ready held low, see that valid comes nevertheless, and that it stays."""
+        consumer, checker = self.consumers[port], self.checkers[port]
+        consumer.stall = 1.0
+        checker.patience = patience
+        while not self.monitors[port].stream.valid:
+            await self.tick()
+        checker.patience = None
+        await self.tick(5)
+        consumer.stall = 0.0
+
+    def latencies(self, request: str = "i", response: str = "o") -> list[int]:
+        """Cycles from taking each word of one stream to offering the word of another that answers it."""
+        pairs = zip(self.monitors[request].transfers, self.monitors[response].transfers, strict=True)
+        return [answer.offered - asked.taken for asked, answer in pairs]
 
 
-async def units(dut: Any, component: Callable[..., Any]) -> Iterator[Bench]:  # type: ignore[misc]
-    ...
+def benches(dut: Any, component: Callable[..., Any]) -> Iterator[Bench]:
+    """Start the clock, and go through the components of the bank one by one; each bench wants its :meth:`Bench.reset`."""
+    told = json.loads(os.environ[ENVIRONMENT])
+    warnings.simplefilter("ignore", UnusedElaboratable)  # they are made for their contracts alone
+    Clock(dut.clk, 10, "ns").start()
+    made = {name: component(**values) for name, values in told["units"].items()}
+    dut.rst.value = 0
+    for name, one in made.items():
+        for port in ports(one)[2:]:
+            if port["direction"] == "input":
+                getattr(dut, f"{name}__{port['name']}").value = 0
+    for name, one in made.items():
+        yield Bench(dut, name, one, told)
+
+
+async def interrupt(bench: Bench, ask: Callable[[Scoreboard], None], cycles: int, response: str = "o") -> None:
+    """Reset the component that many cycles into its work, its output stalled, and see that it then does its work anew."""
+    await bench.reset()
+    bench.pace(stall=1)
+    ask(bench.board(response))
+    await bench.tick(cycles)
+    await bench.reset()
+    bench.pace()
+    board = bench.board(response)
+    ask(board)
+    await bench.drain(board)
+
+
+def paces() -> Iterator[tuple[float, float]]:
+    """Every level of idling with every level of backpressure."""
+    return itertools.product(LEVELS.values(), repeat=2)

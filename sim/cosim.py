@@ -24,6 +24,9 @@ from kappa_rtl.hw.throttle import registers_layout
 
 from .runner import Design, SimulationError, build, run
 
+LAW = ("eta", "eta_max", "num", "bias", "gain", "source", "alpha_min", "rho", "eps", "ema_start", "on_still", "enabled")
+"""What the host writes at run time; everything else is the hardware's."""
+
 HARNESS = Path(__file__).with_name("harness.v")
 
 
@@ -126,7 +129,6 @@ class RtlThrottle:
 
     def _start(self, verilog: str) -> None:
         config = self._config
-        g, w, y, _ = config.grids
         self._folder.mkdir(parents=True, exist_ok=True)
         source = self._folder / "throttle.v"
         source.write_text(verilog)
@@ -161,15 +163,16 @@ class RtlThrottle:
         link.setblocking(True)
         self._link = Connection(link.detach())
         self._stack.callback(self._stop)
-        stalls = self._stalls
         self._send({"reset": 1})
+        self._words = self._host_words()
+
+    def _host_words(self) -> dict[str, int]:
+        """What the harness must know before a first step."""
+        stalls = self._stalls
         # The bound is generous: stalls slow a step down by the chance that nothing moves.
         slow = 256 / (256 - stalls.idle) * 256 / (256 - stalls.stall)
-        self._words = control_words(config) | {
-            "idle": stalls.idle,
-            "stall": stalls.stall,
-            "limit": int(8 * slow * (2 * config.beats + 1000) + 10_000),
-        }
+        limit = int(8 * slow * (2 * self._config.beats + 1000) + 10_000)
+        return control_words(self._config) | {"idle": stalls.idle, "stall": stalls.stall, "limit": limit}
 
     @property
     def config(self) -> ThrottleConfig:
@@ -189,9 +192,21 @@ class RtlThrottle:
         """Zero the counters, the flags and the run of still steps; the training state stays."""
         self._send({"clear": 1})
 
-    def reset(self) -> None:
-        """Pulse the reset between two steps: the unit of a first step; the weights stay, for they are not the unit's."""
+    def restart(self, config: ThrottleConfig, weights: ArrayLike, *, stalls: Stalls | None = None) -> None:
+        """A first step again, on the same hardware: pulse the reset, write new constants and modes, load new weights.
+
+        Raises:
+            ValueError: the configuration needs other hardware: another format, size or limit.
+        """
+        same = {name: getattr(config, name) for name in LAW}
+        if self._config.replace(**same) != config or config.step != self._config.step:
+            raise ValueError(f"config must differ from the unit's only in {', '.join(LAW)}, not {config}")
+        self._config = config
+        self._theta = _vector(weights, config, config.grids.weight, "weights")
+        self._stalls = stalls or self._stalls
+        self._loaded, self._steps = False, 0
         self._send({"reset": 1})
+        self._words = self._host_words()
 
     def step(self, gradient: ArrayLike, direction: ArrayLike | None = None) -> StepRecord:
         """One step in the simulator; as :meth:`kappa_rtl.golden.throttle.Throttle.step`.

@@ -83,6 +83,12 @@ def test_a_number_beyond_float64_is_refused_by_name(name: str) -> None:
         ThrottleConfig(**({"elements": 4, "eta": 0.1} | {name: "1e400"}))
 
 
+@pytest.mark.parametrize("name", ["rho", "alpha_min"])
+def test_a_fraction_beyond_float64_is_refused_by_name(name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be between 0 and 1, not "):
+        ThrottleConfig(**({"elements": 4, "eta": 0.1} | {name: "1e400"}))
+
+
 def test_norms_beyond_the_exponent_are_refused() -> None:
     message = "gradient = SQ-200.216 gives norms with exponents -240..-222; exponent_bits = 8 holds -128..127"
     formats = {"gradient": "SQ-200.216", "update": "SQ-60.76", "weight": "SQ-60.76"}

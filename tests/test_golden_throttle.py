@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 
 import spec
 from kappa_rtl.golden.config import COUNTERS, FLAGS, ThrottleConfig
 from kappa_rtl.golden.decide import Decide
 from kappa_rtl.golden.norm import BLOCK, sum_of_squares
+from kappa_rtl.golden.rounding import quantise
 from kappa_rtl.golden.throttle import StepRecord, Throttle
 from kappa_rtl.golden.update import apply_update
 from strategies import codes, configs, exactly, vectors
@@ -124,6 +126,36 @@ def test_training_in_closed_loop(law: str, on_still: str) -> None:
         gradient = np.clip(np.round(scale * curvature * error * 2**10), -2048, 2047).astype(int)
         still += pair.step(gradient.tolist())["still"]
     assert still > 0, "this run is meant to meet still steps"
+
+
+@pytest.mark.parametrize(
+    ("formats", "on_still", "accuracy", "still_steps"),
+    [
+        ({"weight": "SQ2.6", "gradient": "SQ2.10", "update": "SQ1.9"}, "divide", 0.432, 297),
+        ({"weight": "SQ2.6", "gradient": "SQ2.10", "update": "SQ1.9"}, "hold", 0.824, 250),
+        ({"weight": "SQ2.6", "gradient": "SQ2.10", "update": "SQ1.9"}, "floor", 0.818, 242),
+        ({"weight": "SQ2.14", "gradient": "SQ4.12", "update": "SQ1.15"}, "floor", 0.946, 0),
+    ],
+)
+def test_the_contracts_experiment(formats: dict[str, str], on_still: str, accuracy: float, still_steps: int) -> None:
+    """Digits under a growing input gain: the figures that the contract gives, found there in exact rationals.
+
+    The tolerance is for another BLAS, whose last bits may round a gradient the other way.
+    """
+    digits = load_digits()
+    inputs, labels = digits.data / 16, digits.target
+    targets = np.eye(10)[labels]
+    config = ThrottleConfig.stability_margin(elements=640, eta=0.1, chi=1.5, rho=0.05, on_still=on_still, **formats)
+    unit = Throttle(config, np.zeros(640, int))
+    hits = []
+    for step in range(300):
+        x = inputs * (1 + 3 * min(max((step - 50) / 150, 0), 1))
+        outputs = x @ unit.weights.reshape(64, 10)
+        hits.append(np.mean(outputs.argmax(1) == labels))
+        record = unit.step(quantise((x.T @ (outputs - targets)).ravel() / len(x), config.grids.gradient, "gradient"))
+    assert np.mean(hits[-20:]) == pytest.approx(accuracy, abs=0.003)
+    assert record.registers.still_steps == pytest.approx(still_steps, abs=3)
+    assert record.registers.learning_dead or on_still != "divide"
 
 
 # -------------------------------------------------------------------------------------------------- the first step
