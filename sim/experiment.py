@@ -223,6 +223,7 @@ def cosimulate(
     """Run a job and write its folder.
 
     Args:
+        job: what to run.
         out: where everything is written; see ``OUTPUTS``. What an earlier run left there is replaced.
         wave_from: the step from which the RTL's waveform is kept as ``wave.vcd``.
         verilog: a Verilog file to simulate in place of the export of this configuration.

@@ -1,0 +1,31 @@
+"""The scalar part of a step, on its exported Verilog."""
+
+from __future__ import annotations
+
+import pytest
+from simulators import SIMULATORS
+
+from kappa_rtl.sim.bench import simulate
+
+UNITS = {
+    "m24": {"law": "stability_margin", "elements": 640, "eta": 0.1},
+    "m9": {
+        **{"law": "inverse_curvature", "elements": 5, "eta": 0.5, "eta_max": 3, "beta": 2, "dead_after": 3, "mantissa_bits": 9},
+        **{"exponent_bits": 8, "gradient": "SQ2.6", "weight": "SQ1.5", "update": "SQ1.7", "step_bits": 9},
+    },
+    # Every range is narrow: products, quotients and ||dtheta|| + eps overflow and underflow.
+    "m4": {
+        **{"elements": 3, "eta": 1, "eps": 32212254720, "num": "1/1048576", "gain": "1/2097152", "bias": "1/536870912", "dead_after": 1},
+        **{"mantissa_bits": 4, "exponent_bits": 6, "gradient": "SQ3.3", "weight": "SQ32.-26", "update": "SQ30.-24", "step_bits": 6},
+    },
+}
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+def test_decide(simulator: str) -> None:
+    simulate("decide", UNITS, simulator=simulator)
+
+
+@pytest.mark.slow
+def test_decide_long() -> None:
+    simulate("decide", UNITS, simulator="verilator", seed=2, effort=20)
