@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .formats import Fixed, Rounding, Scalar, ScalarFormat
+from .formats import Fixed, Rounding, Scalar, ScalarFormat, shown
 
 Real = int | float | str | Fraction
 """A real number as one writes it: a float means the decimal that it prints as, a string may be a ratio (``"3/2"``)."""
@@ -208,7 +208,7 @@ class ThrottleConfig:
     ) -> ThrottleConfig:
         """``alpha = clamp(1 / (1 + beta * S), alpha_min, 1)``: shrink with the smoothed curvature."""
         return cls(
-            eta=eta, num=1, bias=1, gain=beta, source=Source.EMA, alpha_min=alpha_min, rho=rho, eps=eps,
+            eta=eta, num=1, bias=1, gain=_real("beta", beta), source=Source.EMA, alpha_min=alpha_min, rho=rho, eps=eps,
             **_no_law("inverse_curvature", rest),
         )  # fmt: skip
 
@@ -234,12 +234,13 @@ class ThrottleConfig:
             object.__setattr__(self, "eta_max", self.eta)
         for name in ("eta", "eta_max", "num", "bias", "gain", "alpha_min", "rho", "eps"):
             object.__setattr__(self, name, _real(name, getattr(self, name)))
-        _positive("eta", self.eta)
+        if self.eta == 0:
+            raise ValueError("eta must be greater than 0, not 0")
         for name in ("rho", "alpha_min"):
             if getattr(self, name) > 1:
-                raise ValueError(f"{name} must be between 0 and 1, not {float(getattr(self, name)):g}")
+                raise ValueError(f"{name} must be between 0 and 1, not {shown(_fraction(getattr(self, name)))}")
         if _fraction(self.eta_max) < _fraction(self.eta):
-            raise ValueError(f"eta_max must be at least eta = {float(self.eta):g}, not {float(_fraction(self.eta_max)):g}")
+            raise ValueError(f"eta_max must be at least eta = {shown(_fraction(self.eta))}, not {shown(_fraction(self.eta_max))}")
         self.constants  # noqa: B018  each refuses what is not a scalar
         self._check_widths()
 
@@ -310,7 +311,9 @@ class ThrottleConfig:
         reals["keep"] = 1 - reals["rho"]
         made = {name: self.scalar.constant(value, name=name) for name, value in reals.items()}
         half_ulp = self.grids.weight.ulp / 2
-        made["still_norm"] = self.scalar.constant(half_ulp**2 * self.elements, name="still_norm", root=True)
+        made["still_norm"] = self.scalar.constant(
+            half_ulp**2 * self.elements, name="weight: half an ulp times sqrt(N)", root=True
+        )
         return {name: made[name] for name in CONSTANTS}
 
     @cached_property

@@ -175,6 +175,18 @@ def _choice(kind: type[Mode], text: str, context: object) -> Mode:
         raise ValueError(f"format {context!r}: {kind.__name__.lower()} must be one of {names}, not {text!r}") from None
 
 
+def shown(value: Fraction) -> str:
+    """A number for a message: short, never rounded to one that it is not next to, and of any size."""
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if number in (0.0, math.inf) and value != 0:
+        return f"about 2**{value.numerator.bit_length() - value.denominator.bit_length()}"
+    text = f"{number:g}"
+    return repr(number) if Fraction(text).denominator == 1 and Fraction(text) != value and abs(value) < 10**5 else text
+
+
 class Scalar(NamedTuple):
     """A non-negative scalar ``m * 2**e``; zero is ``(0, 0)``, everything else has the top bit of ``m`` set."""
 
@@ -251,6 +263,6 @@ class ScalarFormat:
         if not low <= e <= high:
             raise ValueError(
                 f"{name} must be zero or between 2**{low + self.mantissa_bits - 1} and 2**{high + self.mantissa_bits} "
-                f"to be a scalar of {self.mantissa_bits}+{self.exponent_bits} bits, not {float(value):g}"
+                f"to be a scalar of {self.mantissa_bits}+{self.exponent_bits} bits, not {shown(value)}"
             )
         return Scalar(m, e)

@@ -62,6 +62,7 @@ def simulate(
     effort: int = 1,
     only: str = "",
     env: Mapping[str, str] | None = None,
+    verilog: str | None = None,
 ) -> None:
     """Run the cocotb tests of ``bench_<stem>`` on a bank of its components.
 
@@ -70,19 +71,22 @@ def simulate(
         seed: of all random choices.
         effort: a factor for how many random values are tried.
         only: a regular expression of the cocotb tests to run; all if empty.
+        env: more environment variables for the simulator.
+        verilog: a text to simulate instead of the bank's own: a module of that stem with the bank's ports.
 
     Raises:
         SimulationError: a test failed.
     """
     module = importlib.import_module(f"{__package__}.bench_{stem}")
-    bank = Bank({name: module.component(**values) for name, values in parameters.items()})
+    if verilog is None:
+        verilog = to_verilog(Bank({name: module.component(**values) for name, values in parameters.items()}), stem)
     setting = {"units": parameters, "simulator": simulator, "seed": seed, "effort": effort}
     told = {ENVIRONMENT: json.dumps(setting), "COCOTB_LOG_LEVEL": "WARNING"} | dict(env or {})
     if only:
         told["COCOTB_TEST_FILTER"] = only
     with tempfile.TemporaryDirectory(prefix="kappa-rtl-") as folder:
         source = Path(folder) / f"{stem}.v"
-        source.write_text(to_verilog(bank, stem))
+        source.write_text(verilog)
         run(Design((source,), stem), module.__name__, simulator=simulator, env=told)
 
 

@@ -41,8 +41,13 @@ class Act(NamedTuple):
 
 ACTS = (
     Act({"eta": "0.7", "num": "1.5", "bias": "1e-3", "gain": 1, "source": "max", "eps": "1e-3"}, Stalls()),
-    Act({"eta": "0.9", "source": "ema", "gain": "0.3", "alpha_min": "0.05", "eps": "2e-4", "on_still": "hold"}, Stalls(60, 90, 2)),
-    Act({"eta": "0.55", "num": "0.6", "bias": 0, "source": "instant", "on_still": "divide", "ema_start": "first"}, Stalls(0, 200, 3)),
+    Act(
+        {"eta": "0.9", "source": "ema", "gain": "0.3", "alpha_min": "0.05", "eps": "2e-4", "on_still": "hold"}, Stalls(60, 90, 2)
+    ),
+    Act(
+        {"eta": "0.55", "num": "0.6", "bias": 0, "source": "instant", "on_still": "divide", "ema_start": "first"},
+        Stalls(0, 200, 3),
+    ),
     Act({"eta": "0.999", "num": "1e9", "gain": "1e12", "bias": "1e-9", "source": "max", "rho": "0.3"}, Stalls(200, 0, 4)),
     Act({"eta": "0.8", "num": "1e-12", "gain": "1e6", "source": "instant", "eps": "1e-6", "on_still": "hold"}, Stalls(30, 30, 5)),
     Act({"eta": "0.999", "enabled": False, "source": "ema", "ema_start": "first", "rho": "0.5"}, Stalls(90, 60, 6)),
@@ -69,7 +74,9 @@ def gradients(config: ThrottleConfig, act: int, steps: int) -> Iterator[NDArray[
         elif kind == 1:
             gradient = before
         elif kind == 2:
-            gradient = np.eye(1, config.elements, int(random.integers(config.elements)), dtype=np.int64)[0] * int(random.choice([-1, 1]))
+            gradient = np.eye(1, config.elements, int(random.integers(config.elements)), dtype=np.int64)[0] * int(
+                random.choice([-1, 1])
+            )
         else:
             gradient = random.integers(max(-amplitude, low), amplitude + 1, config.elements)
         before = gradient

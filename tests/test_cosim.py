@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -149,7 +150,7 @@ def sabotaged(config: ThrottleConfig, step: int) -> str:
 module throttle({", ".join(ports)});
 {declared}  wire [{ports["updated__payload"]["width"] - 1}:0] honest;
   reg [31:0] step = 0, beat = 0;
-  throttle_true inside ({wired});
+  throttle_true unit ({wired});
   assign updated__payload = honest ^ ((step == {step} && beat == 0) << {place});
   always @(posedge clk) begin
     if (updated__valid && updated__ready) beat <= beat + 1;
@@ -177,7 +178,7 @@ def test_a_difference_stops_the_run_and_is_shown_whole(tmp_path: Path) -> None:
     arguments = ["cosim", "--config", str(tmp_path / "job.toml"), "--verilog", str(tmp_path / "bad.v"), "--out", str(out)]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 1
-    assert "DIFFERENCE: step 5, theta[1]: golden" in result.output
+    assert "DIFFERENCE: step 5, theta[1]: golden" in result.output, result.output
 
     shown = json.loads((out / "difference.json").read_text())
     assert (shown["step"], shown["signal"], shown["element"]) == (5, "theta", 1)
@@ -342,6 +343,5 @@ def test_bad_options_are_refused_before_anything_is_built(tmp_path: Path, argume
 def test_bad_files_are_refused_by_field_value_and_rule(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "job.toml"
     path.write_text(text)
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=re.escape(message)):
         Job.read(path)
-    assert message in str(error.value)
