@@ -33,10 +33,10 @@ HARNESS = Path(__file__).with_name("harness.v")
 # ------------------------------------------------------------------------------------------------ memory files
 
 
-def pack(codes: NDArray[Any], width: int, lanes: int) -> bytes:
-    """Codes as a memory file: a line a beat, lane 0 in the low bits, each word whole bytes, unused lanes zero."""
+def pack(codes: NDArray[Any], width: int, lanes: int, padding: int = 0) -> bytes:
+    """Codes as a memory file: a line a beat, lane 0 in the low bits, each word whole bytes, unused lanes ``padding``."""
     beats = -(-codes.size // lanes)
-    padded = np.zeros(beats * lanes, np.int64)
+    padded = np.full(beats * lanes, padding, np.int64)
     padded[: codes.size] = codes
     if width in (8, 16, 32):
         rows = padded.astype(f"<i{width // 8}").view(np.uint8).reshape(beats, -1)
@@ -53,7 +53,7 @@ def unpack(text: str, fmt: Fixed, lanes: int, count: int) -> NDArray[np.signedin
     """The codes in a memory file; the reverse of :func:`pack`.
 
     Raises:
-        SimulationError: a bit is undefined.
+        SimulationError: a bit is undefined, or an unused lane is not zero.
     """
     width = fmt.width
     lines = "".join(line for line in text.splitlines() if not line.startswith("//"))
@@ -62,11 +62,13 @@ def unpack(text: str, fmt: Fixed, lanes: int, count: int) -> NDArray[np.signedin
     except ValueError as error:
         raise SimulationError(f"the simulator wrote undefined or missing bits into a vector: {error}") from None
     if width in (8, 16, 32):
-        codes = np.ascontiguousarray(rows).view(f"<i{width // 8}").reshape(-1)[:count]
+        codes = np.ascontiguousarray(rows).view(f"<i{width // 8}").reshape(-1)
     else:
-        bits = np.unpackbits(rows, axis=1, bitorder="little")[:, : width * lanes].reshape(-1, width)[:count].astype(np.int64)
+        bits = np.unpackbits(rows, axis=1, bitorder="little")[:, : width * lanes].reshape(-1, width).astype(np.int64)
         codes = bits @ (1 << np.arange(width, dtype=np.int64)) - (bits[:, -1] << width)
-    return codes.astype(storage_dtype(fmt))
+    if codes[count:].any():
+        raise SimulationError("the lanes beyond the last element must be zero")
+    return codes[:count].astype(storage_dtype(fmt))
 
 
 # ------------------------------------------------------------------------------------------------ the unit
@@ -217,14 +219,16 @@ class RtlThrottle:
         config = self._config
         g, w, y, _ = config.grids
         absorbed = _vector(gradient, config, g, "gradient")
-        (self._folder / "gradient.hex").write_bytes(pack(absorbed, g.width, config.lanes))
+        # The unit must ignore the lanes beyond N, so there is something in them to ignore.
+        padding = -1 << (g.width - 1) if self._steps % 2 else 1
+        (self._folder / "gradient.hex").write_bytes(pack(absorbed, g.width, config.lanes, padding))
         if self._streaming:
             along = absorbed if direction is None else _vector(direction, config, g, "direction")
-            (self._folder / "direction.hex").write_bytes(pack(along, g.width, config.lanes))
+            (self._folder / "direction.hex").write_bytes(pack(along, g.width, config.lanes, padding))
         elif direction is not None:
             raise ValueError("direction must be None for the unit with a gradient memory; use the streaming variant")
         if not self._loaded:
-            (self._folder / "weights.hex").write_bytes(pack(self._theta, w.width, config.lanes))
+            (self._folder / "weights.hex").write_bytes(pack(self._theta, w.width, config.lanes, padding=-1))
         words = self._words | {
             "load": int(not self._loaded),
             "seed": (self._stalls.seed * 2654435761 + self._steps * 40503) % (1 << 32),

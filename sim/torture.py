@@ -23,7 +23,7 @@ HARDWARE: dict[str, Any] = {
     "gradient": "SQ2.6",
     "weight": "SQ2.4",
     "update": "SQ1.6",
-    "mantissa_bits": 10,
+    "mantissa_bits": 9,
     "exponent_bits": 7,
     "step_bits": 6,
     "dead_after": 3,
@@ -36,20 +36,19 @@ class Act(NamedTuple):
 
     law: dict[str, Any]
     stalls: Stalls
-    steps: int = 48
+    steps: int = 64
 
 
 ACTS = (
-    Act({"eta": "0.7", "num": "1.5", "bias": "1e-3", "gain": 1, "source": "max", "eps": "1e-3"}, Stalls()),
-    Act(
-        {"eta": "0.9", "source": "ema", "gain": "0.3", "alpha_min": "0.05", "eps": "2e-4", "on_still": "hold"}, Stalls(60, 90, 2)
-    ),
+    Act({"eta": "0.968", "num": "0.73", "bias": "0.006", "gain": "0.214", "source": "max", "rho": "0.04", "eps": "1.2e-6"}, Stalls()),
+    Act({"eta": "0.9", "source": "ema", "gain": "0.3", "alpha_min": "0.05", "eps": "2e-4", "on_still": "hold"}, Stalls(60, 90, 2)),
     Act(
         {"eta": "0.55", "num": "0.6", "bias": 0, "source": "instant", "on_still": "divide", "ema_start": "first"},
         Stalls(0, 200, 3),
     ),
-    Act({"eta": "0.999", "num": "1e9", "gain": "1e12", "bias": "1e-9", "source": "max", "rho": "0.3"}, Stalls(200, 0, 4)),
-    Act({"eta": "0.8", "num": "1e-12", "gain": "1e6", "source": "instant", "eps": "1e-6", "on_still": "hold"}, Stalls(30, 30, 5)),
+    # Denominators and quotients on both sides of the largest and of the smallest exponent.
+    Act({"eta": "0.999", "num": "1e9", "gain": "3e20", "bias": "1e-9", "source": "max", "rho": "0.3"}, Stalls(200, 0, 4)),
+    Act({"eta": "0.8", "num": "3e-16", "gain": 30, "bias": 0, "source": "instant", "eps": "1e-6"}, Stalls(30, 30, 5)),
     Act({"eta": "0.999", "enabled": False, "source": "ema", "ema_start": "first", "rho": "0.5"}, Stalls(90, 60, 6)),
 )
 
@@ -60,14 +59,14 @@ def hardware(**changes: Any) -> ThrottleConfig:
 
 
 def gradients(config: ThrottleConfig, act: int, steps: int) -> Iterator[NDArray[np.int64]]:
-    """Random codes of every magnitude, with rails, single ulps, repeats and zeros in between; a stretch of zeros at the end."""
+    """Random codes of every magnitude, with rails, single ulps, repeats and zeros in between; a stretch of zeros near the end."""
     random = np.random.default_rng(1000 + act)
     low, high = config.grids.gradient.rails
     before = np.zeros(config.elements, np.int64)
     for step in range(steps):
         amplitude = int(random.choice([1, 2, 5, 20, high]))
         kind = random.integers(8)
-        if step >= steps - 6:
+        if steps - 8 <= step < steps - 2:
             gradient = np.zeros(config.elements, np.int64)
         elif kind == 0:
             gradient = random.choice([low, high, high - 1, low + 1, 0], config.elements)

@@ -1,0 +1,305 @@
+"""Tests of the core, with its gradient memory and without, beat by beat against the golden unit."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import cocotb
+import numpy as np
+from numpy.typing import NDArray
+
+from kappa_rtl.golden.config import COUNTERS, FLAGS, EmaStart, OnStill, Source, ThrottleConfig
+from kappa_rtl.golden.formats import Fixed
+from kappa_rtl.golden.throttle import Throttle as GoldenThrottle
+from kappa_rtl.hw.decide import control_words
+from kappa_rtl.hw.export import unit
+from kappa_rtl.hw.throttle import StreamingThrottle, Throttle
+
+from .bench import LEVELS, Bench, benches, paces, simulate
+
+Codes = NDArray[Any]
+
+SPEED = "KAPPA_RTL_SPEED"
+"""Names the environment variable with the file that :func:`throughput` writes."""
+
+
+def component(streaming: bool = False, **table: Any) -> Throttle | StreamingThrottle:
+    return unit(ThrottleConfig.from_table(table), streaming)
+
+
+class Run:
+    """A run of steps from reset: vectors go to the component beat by beat, and whole to the golden unit.
+
+    Lanes beyond the last element carry noise, and so does the previous gradient of the first step. The streaming core gets
+    a direction of its own in every other step.
+    """
+
+    def __init__(self, bench: Bench, config: ThrottleConfig) -> None:
+        self.bench, self.config = bench, config
+        self.streaming = isinstance(bench.component, StreamingThrottle)
+        self.rng = np.random.default_rng(bench.rng.getrandbits(32))
+        for port, word in control_words(config).items():
+            bench.wire(port).value = word
+        bench.wire("clear").value = 0
+        weight = config.grids.weight
+        self.golden = GoldenThrottle(config, self.rng.integers(weight.rails[0], weight.rails[1] + 1, config.elements))
+        self.updated, self.registers = bench.board("updated"), bench.board("registers")
+        self._previous: Codes | None = None
+
+    def gradient(self) -> Codes:
+        """A random gradient: none, faint, middling, or one that presses the rails."""
+        low, high = self.config.grids.gradient.rails
+        most = int(self.rng.choice([0, 1, 2, high // 3, high, 2 * high]))
+        return self.rng.integers(-most, most + 1, self.config.elements).clip(low, high)
+
+    def step(self, gradient: Codes | None = None) -> None:
+        """Queue one step, and what is expected of it."""
+        config, drivers = self.config, self.bench.drivers
+        g, w, y, _ = config.grids
+        gradient = self.gradient() if gradient is None else gradient
+        direction = self.gradient() if self.streaming and self.rng.random() < 0.5 else None
+        theta = self.golden.theta
+        record = self.golden.step(gradient, direction)
+        along = gradient if direction is None else direction
+        if self.streaming:
+            previous = self._noise(config.elements, g) if self._previous is None else self._previous
+            for absorbed, before in zip(self._beats(gradient, g), self._beats(previous, g), strict=True):
+                drivers["absorb"].send({"gradient": absorbed, "previous": before})
+            for weight, way in zip(self._beats(theta, w), self._beats(along, g), strict=True):
+                drivers["apply"].send({"weight": weight, "direction": way})
+        else:
+            for absorbed in self._beats(gradient, g):
+                drivers["gradient"].send(absorbed)
+            for weight in self._beats(theta, w):
+                drivers["weights"].send(weight)
+        self._previous = gradient
+        for weight, update in zip(self._beats(record.theta, w, zeros=True), self._beats(record.update, y, zeros=True), strict=True):
+            self.updated.expect({"weight": weight, "update": update}, f"step {record.step}")
+        self.registers.expect(vars(record.registers), f"step {record.step} of {config}")
+
+    async def drain(self) -> None:
+        await self.bench.drain(self.updated, self.registers)
+
+    def clear(self) -> None:
+        """The golden unit's part of a clear."""
+        self.golden.clear()
+
+    def _noise(self, count: int, fmt: Fixed) -> Codes:
+        return self.rng.integers(-(1 << (fmt.width - 1)), 1 << (fmt.width - 1), count)
+
+    def _beats(self, codes: Codes, fmt: Fixed, zeros: bool = False) -> list[list[int]]:
+        missing = self.config.beats * self.config.lanes - codes.size
+        rest = np.zeros(missing, np.int64) if zeros else self._noise(missing, fmt)
+        return np.concatenate([codes, rest]).reshape(self.config.beats, self.config.lanes).tolist()  # type: ignore[no-any-return]
+
+
+def inputs(bench: Bench) -> tuple[str, str]:
+    """The streams of the two passes."""
+    return ("absorb", "apply") if isinstance(bench.component, StreamingThrottle) else ("gradient", "weights")
+
+
+def laws(config: ThrottleConfig) -> Iterator[ThrottleConfig]:
+    """Configurations of the same hardware: modes and constants are ports."""
+    for on_still, source in itertools.product(OnStill, Source):
+        yield config.replace(on_still=on_still, source=source)
+    yield config.replace(ema_start=EmaStart.FIRST, source=Source.EMA)
+    yield config.replace(enabled=False)
+
+
+@cocotb.test
+async def steps_within_the_promised_cycles(dut: Any) -> None:
+    """Without stalls, a step from the registers before it to its own; every mode, still steps and pressed rails."""
+    seen: dict[str, int] = dict.fromkeys((*COUNTERS, *FLAGS), 0)
+    for bench in benches(dut, component):
+        config = bench.component.config
+        bench.probing = 0
+        for law in laws(config):
+            await bench.reset()
+            run = Run(bench, law)
+            for _ in range(5 + bench.effort):
+                run.step()
+            # Weights that stay on a grid too coarse for the update: still steps in a row.
+            for _ in range(min(config.dead_after, 3) + 2):
+                run.step(np.zeros(config.elements, np.int64))
+            run.step()
+            await run.drain()
+            for name in seen:
+                seen[name] += int(getattr(run.golden.step(run.gradient()).registers, name))
+            ends = [transfer.taken for transfer in bench.monitors["registers"].transfers]
+            begin = bench.monitors[inputs(bench)[0]].transfers[0].taken
+            most = max(end - start for start, end in zip([begin, *ends], ends, strict=False))
+            assert most <= bench.component.step_cycles, f"{bench.where}{most} cycles a step, {bench.component.step_cycles} promised"
+            if config.mantissa_bits == 24:
+                assert most <= 2 * config.beats + 300, f"{bench.where}{most} cycles a step of {config.beats} beats a pass"
+                assert bench.component.step_cycles <= 2 * config.beats + 300, f"{bench.where}promises {bench.component.step_cycles}"
+    assert all(seen.values()), f"these never happened: {[name for name, times in seen.items() if not times]}"
+
+
+@cocotb.test
+async def a_beat_a_cycle(dut: Any) -> None:
+    """Both passes take their beats in consecutive cycles."""
+    for bench in benches(dut, component):
+        await bench.reset()
+        run = Run(bench, bench.component.config)
+        run.step()
+        await run.drain()
+        absorb, apply = ([transfer.taken for transfer in bench.monitors[name].transfers] for name in inputs(bench))
+        gap = apply[1] - apply[0] - 1 if len(apply) > 1 and isinstance(bench.component, Throttle) else 0  # one beat may wait inside
+        for pass_, start in ((absorb, 0), (apply, 1 if gap else 0)):
+            beats = pass_[start:]
+            assert beats == list(range(beats[0], beats[0] + len(beats))) if beats else True, f"{bench.where}not a beat a cycle: {pass_}"
+        leaving = [transfer.taken for transfer in bench.monitors["updated"].transfers]
+        assert leaving == list(range(leaving[0], leaving[0] + len(leaving))), f"{bench.where}not a beat a cycle: {leaving}"
+
+
+@cocotb.test
+async def idle_and_backpressure(dut: Any) -> None:
+    """Every level of both on all streams alike, then streams of different levels."""
+    for bench in benches(dut, component):
+        for idle, stall in [*paces(), (-1, -1), (-1, -1), (-1, -1)]:
+            await bench.reset()
+            bench.pace(max(idle, 0), max(stall, 0))
+            if idle < 0:
+                for driver in bench.drivers.values():
+                    driver.idle = bench.rng.choice(list(LEVELS.values()))
+                for consumer in bench.consumers.values():
+                    consumer.stall = bench.rng.choice(list(LEVELS.values()))
+            run = Run(bench, bench.component.config)
+            for _ in range(2 + bench.effort):
+                run.step()
+            await run.drain()
+
+
+@cocotb.test
+async def valid_does_not_wait_for_ready(dut: Any) -> None:
+    for bench in benches(dut, component):
+        await bench.reset()
+        run = Run(bench, bench.component.config)
+        for _ in range(2):
+            run.step()
+            await bench.must_offer("updated", bench.component.step_cycles)
+            await bench.must_offer("registers", bench.component.step_cycles)
+            await run.drain()
+
+
+@cocotb.test
+async def reset_in_the_middle(dut: Any) -> None:
+    """In every phase of a step, a step or two into a run; afterwards it is the unit of a first step."""
+    for bench in benches(dut, component):
+        absorb, apply = inputs(bench)
+        beats = bench.component.config.beats
+        phases = ["absorb", "decide", "apply", "apply held up", "registers held up", "next absorb", "idle"]
+        for count, phase in enumerate(phases * bench.effort):
+            await bench.reset()
+            run = Run(bench, bench.component.config)
+            before = count % 2
+            for _ in range(before):
+                run.step()
+                await run.drain()
+            bench.consumers["updated"].stall = float(phase == "apply held up")
+            bench.consumers["registers"].stall = float(phase == "registers held up")
+            for _ in range(2):
+                run.step()
+            await bench.tick()  # what the drain before has left on the wires is over
+            monitors = bench.monitors
+            reached = {
+                "absorb": lambda: len(monitors[absorb].transfers) > before * beats,
+                "decide": lambda: len(monitors[absorb].transfers) >= (before + 1) * beats,
+                "apply": lambda: len(monitors["updated"].transfers) > before * beats,
+                "apply held up": lambda: monitors["updated"].stream.valid,
+                "registers held up": lambda: monitors["registers"].stream.valid,
+                "next absorb": lambda: len(monitors["registers"].transfers) > before,
+                "idle": lambda: len(monitors["registers"].transfers) > before + 1,
+            }[phase]
+            while not reached():
+                await bench.tick()
+            await bench.tick(bench.rng.randint(0, 40 if phase in ("decide", "next absorb", "idle") else min(beats, 12)))
+            await bench.reset()
+            bench.pace()
+            run = Run(bench, bench.component.config)
+            for _ in range(3):
+                run.step()
+            await run.drain()
+
+
+@cocotb.test
+async def clear(dut: Any) -> None:
+    """Between two steps; together with taking the registers; and not while they are held up."""
+    for bench in benches(dut, component):
+        await bench.reset()
+        run = Run(bench, bench.component.config)
+        wire, registers = bench.wire("clear"), bench.consumers["registers"]
+        loud = np.full(run.config.elements, run.config.grids.gradient.rails[0])
+
+        async def pulse(cycles: int = 1, bench: Bench = bench, wire: Any = wire) -> None:
+            wire.value = 1
+            await bench.tick(cycles)
+            wire.value = 0
+
+        for when in ("between", "as the registers are taken", "held up", "right after", "held up", "between"):
+            for gradient in (loud, np.zeros_like(loud), loud):
+                run.step(gradient)
+                await run.drain()
+            registers.stall = 1.0
+            run.step(loud)
+            while not bench.monitors["registers"].stream.valid:
+                await bench.tick()
+            if when == "held up":
+                await pulse(5)
+                await bench.tick(5)
+            elif when == "as the registers are taken":
+                # The clear stands before ready does, and falls as soon as the registers are gone.
+                wire.value = 1
+                registers.stall = 0.0
+                await bench.tick(2)
+                wire.value = 0
+                run.clear()
+            registers.stall = 0.0
+            while run.registers:
+                await bench.tick()
+            if when == "right after":
+                await bench.tick()  # the registers are gone since the rising edge
+                await pulse()
+                run.clear()
+            await run.drain()
+            if when == "between":
+                await pulse()
+                run.clear()
+                await bench.tick(3)
+
+
+@cocotb.test(skip=SPEED not in os.environ)
+async def throughput(dut: Any) -> None:
+    """Plain drivers and monitors, every beat from Python; writes how many cycles it took, and how many seconds."""
+    (bench,) = benches(dut, component)
+    bench.probing = 0
+    bench.checkers.clear()
+    await bench.reset()
+    run = Run(bench, bench.component.config)
+    steps = int(json.loads(os.environ[SPEED])["steps"])
+    for _ in range(steps):
+        run.step()
+    for name in ("updated", "registers"):
+        bench.monitors[name].listeners.clear()
+    begin = time.perf_counter()
+    while len(bench.monitors["registers"].transfers) < steps:
+        await bench.tick()
+    seconds = time.perf_counter() - begin
+    assert len(bench.monitors["updated"].transfers) == steps * run.config.beats
+    Path(json.loads(os.environ[SPEED])["path"]).write_text(json.dumps({"cycles": bench.cycle, "seconds": seconds}))
+
+
+def speed(table: Mapping[str, Any], steps: int, simulator: str = "verilator") -> dict[str, float]:
+    """``{"cycles": ..., "seconds": ...}`` of a core that Python drives beat by beat; of the clocked loop alone, nothing stalling."""
+    with tempfile.TemporaryDirectory(prefix="kappa-rtl-") as folder:
+        path = Path(folder) / "speed.json"
+        env = {SPEED: json.dumps({"steps": steps, "path": str(path)})}
+        simulate("throttle", {"core": table}, simulator=simulator, only="throughput", env=env)
+        return json.loads(path.read_text())  # type: ignore[no-any-return]

@@ -1,0 +1,94 @@
+"""Single-point faults of the Verilog generator: each is one text of one file of ``hw/``, replaced once.
+
+The equivalence of golden and RTL is worth what these say: `test_mutants.py` kills every one of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import kappa_rtl.hw.export as original
+
+
+class Mutant(NamedTuple):
+    """In ``file`` of ``hw/``, ``old`` becomes ``new``: ``what`` is then wrong."""
+
+    file: str
+    old: str
+    new: str
+    what: str
+
+
+MUTANTS = [
+    # Rounding of the elements.
+    Mutant("rounding.py", "return guard & (sticky | lsb)", "return guard", "ties round up, not to even"),
+    Mutant("rounding.py", "return guard & (sticky | lsb)", "return guard & sticky", "ties round down, not to even"),
+    Mutant("rounding.py", "return guard & (sticky | lsb)", "return guard & (sticky | ~lsb)", "ties round to odd"),
+    Mutant("rounding.py", "return guard & (sticky | lsb)", "return guard & lsb", "the sticky bit is ignored"),
+    Mutant("update.py", "product[: shift - 1].any()", "product[1 : shift - 1].any()", "the sticky bit misses the lowest bit"),
+    Mutant("update.py", "guard, sticky = product[shift - 1]", "guard, sticky = product[shift]", "the guard bit is one too high"),
+    Mutant("update.py", "return product[shift:].as_signed() + up", "return product[shift + 1 :].as_signed() + up", "the product is shifted one too far"),
+    Mutant("update.py", "lsb=weight[0] ^ whole[0]", "lsb=weight[0]", "a tie of the sum looks at the weight alone"),
+    Mutant("update.py", "Cat(up, whole)", "Cat(0, whole)", "the sum is not rounded"),
+    # Saturation and wrap.
+    Mutant("rounding.py", "Const(high, kept.shape()))", "Const(high - 1, kept.shape()))", "the upper bound is one too low"),
+    Mutant("rounding.py", "Const(low, kept.shape())", "Const(low + 1, kept.shape())", "the lower bound is one too high"),
+    Mutant("rounding.py", "beyond = top.any() & ~top.all()", "beyond = top.any() & ~top.all() & ~negative", "nothing saturates below"),
+    Mutant("update.py", "new.eq(resolved)", "new.eq(moved)", "a weight wraps where it should saturate"),
+    # Counters.
+    Mutant("rounding.py", "above = _at_least(magnitude, near)", "above = _at_least(magnitude, near + 1)", "near the upper rail begins one too late"),
+    Mutant("rounding.py", "on_low = Cat(value[-1],", "on_low = Cat(~value[-1],", "the lower rail is not seen"),
+    Mutant("update.py", "Cat(~fitted.any() & (inexact | rounded.any()), swallowed)", "Cat(~fitted.any(), swallowed)", "a zero product counts as underflow"),
+    Mutant("throttle.py", "inside = ~total.i.payload.last if lane >= tail else 1", "inside = 1", "lanes beyond N are counted"),
+    Mutant("decide.py", "status.still_steps.eq(status.still_steps + 1)", "status.still_steps.eq(status.still_steps + 2)", "a still step counts twice"),
+    Mutant("decide.py", "still_run >= config.dead_after - 1", "still_run >= config.dead_after", "learning_dead rises a step late"),
+    Mutant("decide.py", "            m.d.sync += [\n                status.still_steps.eq(0),\n                still_run.eq(0),", "            m.d.sync += [\n                still_run.eq(0),", "clear forgets still_steps"),
+    # Sums and norms.
+    Mutant("norm.py", "if lane >= self.tail:", "if lane > self.tail:", "the first lane beyond N enters the sum"),
+    Mutant("norm.py", "shift.eq(shift + 4)", "shift.eq(shift + 3)", "the normaliser counts a leap short"),
+    Mutant("throttle.py", "previous = Mux(first, 0, self.absorb.payload.previous[lane])", "previous = self.absorb.payload.previous[lane]", "after a reset the old gradient is still there"),
+    Mutant("throttle.py", "write.addr.eq(held)", "write.addr.eq(address)", "a gradient is stored a word too far"),
+    Mutant("sqrt.py", "(remainder.any() | radicand.any())", "radicand.any()", "a root is exact too often"),
+    Mutant("sqrt.py", "Cat(1, 0, root)", "Cat(0, 0, root)", "the root's trial subtracts one too little"),
+    # Scalars.
+    Mutant("scalar.py", "(kept[0] & (kept[1] | sticky | below))", "(kept[0] & (sticky | below))", "scalar ties round down"),
+    Mutant("scalar.py", "(kept[0] & (kept[1] | sticky | below))", "kept[0]", "scalar ties round up"),
+    Mutant("scalar.py", "finish(m, Mux(smaller, b, a))\n                    with m.Case(Operation.MIN)", "finish(m, Mux(smaller, a, b))\n                    with m.Case(Operation.MIN)", "the larger is the smaller"),
+    Mutant("scalar.py", "with m.If(rounded[bits]):", "with m.If(0):", "all ones rounded up lose their carry"),
+    Mutant("scalar.py", "with m.Elif(e > high):", "with m.Elif(e > high + 1):", "the overflow begins an exponent late"),
+    Mutant("scalar.py", "with m.Elif(e < low):", "with m.Elif(e < low + 1):", "the underflow begins an exponent early"),
+    Mutant("divider.py", "below.eq(below | (first & ~digit))", "below.eq(0)", "a quotient below one keeps its exponent"),
+    Mutant("divider.py", "sticky.eq(remainder.any() & ~zero)", "sticky.eq(0)", "a quotient is exact too often"),
+    # The law.
+    Mutant("ema.py", '"KEEP", Operation.MUL, self.keep, kept', '"KEEP", Operation.MUL, self.rho, kept', "the average keeps rho of itself"),
+    Mutant("clamp.py", '"FLOOR", Operation.MAX', '"FLOOR", Operation.MIN', "alpha_min is an upper bound"),
+    Mutant("clamp.py", '"CEILING", Operation.MIN', '"CEILING", Operation.MAX', "1 is a lower bound"),
+    Mutant("clamp.py", "with m.If(self.source == Source.MAX):", "with m.If(0):", "source max sees C alone"),
+    Mutant("clamp.py", "applied = Mux(self.enabled, alpha, one)", "applied = alpha", "alpha is applied although not enabled"),
+    Mutant("decide.py", "m.d.sync += seen.eq(1)", "m.d.sync += seen.eq(0)", "every C starts the average anew"),
+    Mutant("decide.py", "divisor.eq(c.still_norm)", "divisor.eq(c.eps)", "floor divides by eps"),
+    # Streams.
+    Mutant("update.py", "advance.eq(~self.o.valid | self.o.ready)", "advance.eq(1)", "the pipeline runs on while its output is held up"),
+    Mutant("throttle.py", "total.i.valid.eq(update.o.valid & self.updated.ready)", "total.i.valid.eq(update.o.valid)", "a stalled beat is summed in every cycle"),
+    Mutant("throttle.py", "with m.If(self.registers.ready):", "with m.If(1):", "the registers do not wait to be taken"),
+]  # fmt: skip
+
+
+def generator(mutant: Mutant, folder: Path) -> ModuleType:
+    """The export module of a copy of ``hw/`` with the fault in it, as a package of its own."""
+    name = folder.name
+    shutil.copytree(Path(original.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    path = folder / mutant.file
+    text = path.read_text()
+    assert text.count(mutant.old) == 1, f"{mutant.file} must hold this once, not {text.count(mutant.old)} times: {mutant.old}"
+    path.write_text(text.replace(mutant.old, mutant.new))
+    sys.path.insert(0, str(folder.parent))
+    try:
+        return importlib.import_module(f"{name}.export")
+    finally:
+        sys.path.remove(str(folder.parent))

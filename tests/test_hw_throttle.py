@@ -1,0 +1,39 @@
+"""The core, with its gradient memory and without, on its exported Verilog, beat by beat."""
+
+from __future__ import annotations
+
+import pytest
+from simulators import SIMULATORS
+
+from kappa_rtl.sim.bench import simulate
+from kappa_rtl.sim.bench_throttle import speed
+
+SMALL = {
+    **{"law": "stability_margin", "eta": 0.5, "eps": "1/1048576", "dead_after": 3, "mantissa_bits": 8, "exponent_bits": 6, "step_bits": 9},
+    **{"gradient": "SQ2.6", "weight": "SQ1.5", "update": "SQ1.7"},
+}
+UNITS = {
+    "one": SMALL | {"elements": 1, "lanes": 1},
+    "l3": SMALL | {"elements": 11, "lanes": 3, "update": "SQ0.6,floor,saturate_symmetric"},
+    "l3_streaming": SMALL | {"elements": 11, "lanes": 3, "weight": "SQ2.8,nearest_up,saturate", "streaming": True},
+    "l4_streaming": SMALL | {"elements": 3, "lanes": 4, "gradient": "SQ1.4", "streaming": True},
+    "l8": {"law": "stability_margin", "eta": 0.1, "elements": 100, "lanes": 8},
+    "l2_streaming": {"law": "inverse_curvature", "eta": 0.1, "elements": 12, "lanes": 2, "dead_after": 2, "streaming": True},
+}
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+def test_throttle(simulator: str) -> None:
+    simulate("throttle", UNITS, simulator=simulator)
+
+
+def test_speed_of_a_core_driven_beat_by_beat() -> None:
+    """What the bulk harness is compared with."""
+    measured = speed(UNITS["l8"], steps=3)
+    assert 3 * 2 * 13 < measured["cycles"] < 3 * 400 and measured["seconds"] > 0
+
+
+@pytest.mark.slow
+def test_throttle_long() -> None:
+    wide = {"law": "stability_margin", "eta": 0.1, "elements": 333, "lanes": 32, "gradient": "SQ6.20", "weight": "SQ2.24", "update": "SQ1.22"}
+    simulate("throttle", UNITS | {"l32": wide}, simulator="verilator", seed=2, effort=8)
