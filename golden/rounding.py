@@ -97,7 +97,7 @@ def quantise(tensor: ArrayLike, fmt: Fixed, name: str = "tensor") -> Codes:
         case Rounding.NEAREST_UP | Rounding.NEAREST_DOWN | Rounding.NEAREST_ZERO | Rounding.NEAREST_AWAY:
             # scaled - whole is exact, so ties are recognised exactly; only they depend on the mode.
             tie = np.abs(scaled - whole) == 0.5
-            on_tie = {
+            on_tie: Any = {
                 Rounding.NEAREST_UP: np.ceil,
                 Rounding.NEAREST_DOWN: np.floor,
                 Rounding.NEAREST_ZERO: np.trunc,

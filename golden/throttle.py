@@ -126,7 +126,7 @@ class Throttle:
 
     def clear(self) -> None:
         """Zero the counters, the flags and the run of still steps; the training state stays."""
-        self._counters = dict.fromkeys(
+        self._counters: dict[str, Any] = dict.fromkeys(
             (
                 "gradient_saturated",
                 "gradient_near_rail",
@@ -173,7 +173,7 @@ class Throttle:
             weight_saturated=tally.weight_saturated,
             weight_near_rail=tally.weight_near_rail,
         )
-        flags = dict(zip(FLAGS, (self._dead, self._decide.unit.overflow, self._decide.unit.underflow), strict=True))
+        flags: dict[str, Any] = dict(zip(FLAGS, (self._dead, self._decide.unit.overflow, self._decide.unit.underflow), strict=True))
         registers = Registers(
             A=gradient_energy,
             B=tally.motion_energy,

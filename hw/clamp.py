@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Any
 
 from amaranth.hdl import Module, Mux, Signal, unsigned
-from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from kappa_rtl.golden import config as golden_config
@@ -14,7 +15,7 @@ from kappa_rtl.golden.formats import ScalarFormat
 from .scalar import Operation, constant, issue, scalar_layout, unit_signature
 
 
-class Source(enum.Enum, shape=2):
+class Source(enum.Enum):
     """Which curvature the law sees, as the host writes it."""
 
     INSTANT = 0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Any
 
 from amaranth.hdl import Const, Module, Mux, Signal, unsigned
-from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from kappa_rtl.golden import config as golden_config
@@ -18,7 +19,7 @@ from .norm import Normaliser
 from .scalar import Operation, ScalarUnit, issue, scalar_layout, share, unit_signature
 
 
-class OnStill(enum.Enum, shape=2):
+class OnStill(enum.Enum):
     """What a step does after one that moved no weight, as the host writes it."""
 
     FLOOR = 0

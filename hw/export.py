@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import json
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from amaranth.back import verilog
-from amaranth.hdl import ShapeCastable
+from amaranth.hdl import Shape, ShapeCastable
 from amaranth.lib import data, wiring
 
 from kappa_rtl.golden.config import ThrottleConfig
@@ -49,11 +50,9 @@ def bit_map(shape: Any, offset: int = 0, prefix: str = "") -> list[dict[str, Any
         return [leaf for key, field in shape for leaf in bit_map(field.shape, offset + field.offset, f"{prefix}{'.' if prefix else ''}{key}")]
     if isinstance(shape, data.ArrayLayout):
         return [leaf for key, field in shape for leaf in bit_map(field.shape, offset + field.offset, f"{prefix}[{key}]")]
-    from amaranth.hdl import Shape
-
     plain = Shape.cast(shape)
     leaf: dict[str, Any] = {"name": prefix, "lsb": offset, "width": plain.width, "signed": plain.signed}
-    if isinstance(shape, type):  # an enumeration
+    if isinstance(shape, enum.EnumMeta):
         leaf["values"] = {member.name.lower(): member.value for member in shape}
     return [leaf]
 
@@ -72,7 +71,7 @@ def ports(component: wiring.Component) -> list[dict[str, Any]]:
             "direction": "input" if member.flow is wiring.In else "output",
             "width": width,
         }
-        if isinstance(shape, (data.Layout, type)):
+        if isinstance(member.shape, (data.Layout, enum.EnumMeta)):
             port["bits"] = bit_map(member.shape)
         elif shape.signed:
             port["signed"] = True

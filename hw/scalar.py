@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
-from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from kappa_rtl.golden.config import ThrottleConfig
@@ -21,7 +22,7 @@ LEAP = 8
 """Places that a shift takes in one cycle while it can; the rest one by one."""
 
 
-class Operation(enum.Enum, shape=3):
+class Operation(enum.Enum):
     """What the unit does with its operands a and b."""
 
     ADD = 0  #: rnd(a + b)

@@ -54,7 +54,7 @@ class Problem:
 
 def digits() -> Problem:
     """Scikit-learn's 1797 handwritten digits: 64 pixels in 0..1 (sixteenths), one-hot targets of 10 classes; N = 640."""
-    from sklearn.datasets import load_digits  # type: ignore[import-untyped]  # only this problem needs scikit-learn, and its data come with it
+    from sklearn.datasets import load_digits  # only this problem needs scikit-learn, and its data come with it
 
     data = load_digits()
     labels = np.asarray(data.target, np.int64)
