@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from types import SimpleNamespace
 from typing import Any
 
 from amaranth.hdl import Const, Module, Mux, Signal, unsigned
@@ -130,8 +131,10 @@ class Decide(wiring.Component):
         share(m, unit, [own, ema.unit, law.unit])
         wiring.connect(m, normaliser.o, unit.radicand)
 
-        status = Signal(self.status.shape())
-        m.d.comb += self.status.eq(status)
+        # A signal each, not one wide word: simulators copy a word whole for every field that is written.
+        fields = {name: Signal(shape, name=name) for name, shape in self.status.shape().members.items()}
+        status = SimpleNamespace(**fields)
+        m.d.comb += [self.status[name].eq(field) for name, field in fields.items()]
         c = self.constants
         m.d.comb += [ema.keep.eq(c.keep), ema.rho.eq(c.rho), law.source.eq(self.control.source), law.enabled.eq(self.control.enabled)]
         m.d.comb += [getattr(law, name).eq(getattr(c, name)) for name in ("num", "bias", "gain", "alpha_min", "eta")]

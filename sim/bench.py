@@ -69,7 +69,7 @@ def simulate(
     Args:
         parameters: what makes each component, by the name under which it stands in the bank.
         seed: of all random choices.
-        effort: a factor for how many random values are tried.
+        effort: a factor for how many random values are tried; 0 for as few as make sense.
         only: a regular expression of the cocotb tests to run; all if empty.
         env: more environment variables for the simulator.
         verilog: a text to simulate instead of the bank's own: a module of that stem with the bank's ports.
@@ -87,7 +87,7 @@ def simulate(
     with tempfile.TemporaryDirectory(prefix="kappa-rtl-") as folder:
         source = Path(folder) / f"{stem}.v"
         source.write_text(verilog)
-        run(Design((source,), stem), module.__name__, simulator=simulator, env=told)
+        run(Design((source,), stem, optimisation="-O0"), module.__name__, simulator=simulator, env=told)
 
 
 # ------------------------------------------------------------------------------------------------ inside the simulator
@@ -202,13 +202,20 @@ class Bench:
         for name in self.consumers:
             assert not self.monitors[name].stream.valid, f"{self.where}{name} offers something that nobody asked for"
 
+    async def until(self, condition: Callable[[], Any], limit: int = 5000) -> None:
+        """Let cycles pass until a condition holds; it may hold at once."""
+        for _ in range(limit):
+            if condition():
+                return
+            await self.tick()
+        raise AssertionError(f"{self.where}what was waited for did not come in {limit} cycles")
+
     async def must_offer(self, port: str, patience: int) -> None:
         """With ready held low, see that valid comes nevertheless, and that it stays."""
         consumer, checker = self.consumers[port], self.checkers[port]
         consumer.stall = 1.0
         checker.patience = patience
-        while not self.monitors[port].stream.valid:
-            await self.tick()
+        await self.until(lambda: self.monitors[port].stream.valid)
         checker.patience = None
         await self.tick(5)
         consumer.stall = 0.0

@@ -120,17 +120,17 @@ async def steps_within_the_promised_cycles(dut: Any) -> None:
     for bench in benches(dut, component):
         config = bench.component.config
         bench.probing = 0
-        for law in laws(config):
+        for law in itertools.islice(laws(config), 0, None, 1 if bench.effort else 3):
             await bench.reset()
             run = Run(bench, law)
-            for _ in range(5 + bench.effort):
+            for _ in range(3 + 2 * bench.effort):
                 run.step()
             # Weights that stay on a grid too coarse for the update: still steps in a row.
             for _ in range(min(config.dead_after, 3) + 2):
                 run.step(np.zeros(config.elements, np.int64))
             run.step()
             await run.drain()
-            for name in seen:
+            for name in seen if bench.effort else ():
                 seen[name] += int(getattr(run.golden.step(run.gradient()).registers, name))
             ends = [transfer.taken for transfer in bench.monitors["registers"].transfers]
             begin = bench.monitors[inputs(bench)[0]].transfers[0].taken
@@ -139,7 +139,7 @@ async def steps_within_the_promised_cycles(dut: Any) -> None:
             if config.mantissa_bits == 24:
                 assert most <= 2 * config.beats + 300, f"{bench.where}{most} cycles a step of {config.beats} beats a pass"
                 assert bench.component.step_cycles <= 2 * config.beats + 300, f"{bench.where}promises {bench.component.step_cycles}"
-    assert all(seen.values()), f"these never happened: {[name for name, times in seen.items() if not times]}"
+    assert all(seen.values()) or not bench.effort, f"these never happened: {[name for name, times in seen.items() if not times]}"
 
 
 @cocotb.test
@@ -172,7 +172,7 @@ async def idle_and_backpressure(dut: Any) -> None:
                 for consumer in bench.consumers.values():
                     consumer.stall = bench.rng.choice(list(LEVELS.values()))
             run = Run(bench, bench.component.config)
-            for _ in range(2 + bench.effort):
+            for _ in range(2 + bench.effort // 2):
                 run.step()
             await run.drain()
 
@@ -196,7 +196,7 @@ async def reset_in_the_middle(dut: Any) -> None:
         absorb, apply = inputs(bench)
         beats = bench.component.config.beats
         phases = ["absorb", "decide", "apply", "apply held up", "registers held up", "next absorb", "idle"]
-        for count, phase in enumerate(phases * bench.effort):
+        for count, phase in enumerate(phases * max(1, bench.effort)):
             await bench.reset()
             run = Run(bench, bench.component.config)
             before = count % 2
@@ -218,8 +218,7 @@ async def reset_in_the_middle(dut: Any) -> None:
                 "next absorb": lambda: len(monitors["registers"].transfers) > before,
                 "idle": lambda: len(monitors["registers"].transfers) > before + 1,
             }[phase]
-            while not reached():
-                await bench.tick()
+            await bench.until(reached)
             await bench.tick(bench.rng.randint(0, 40 if phase in ("decide", "next absorb", "idle") else min(beats, 12)))
             await bench.reset()
             bench.pace()
@@ -233,6 +232,8 @@ async def reset_in_the_middle(dut: Any) -> None:
 async def clear(dut: Any) -> None:
     """Between two steps; together with taking the registers; and not while they are held up."""
     for bench in benches(dut, component):
+        if not bench.effort and bench.component.config.mantissa_bits == 24:
+            continue
         await bench.reset()
         run = Run(bench, bench.component.config)
         wire, registers = bench.wire("clear"), bench.consumers["registers"]
@@ -249,8 +250,7 @@ async def clear(dut: Any) -> None:
                 await run.drain()
             registers.stall = 1.0
             run.step(loud)
-            while not bench.monitors["registers"].stream.valid:
-                await bench.tick()
+            await bench.until(lambda bench=bench: bench.monitors["registers"].stream.valid)  # type: ignore[misc]
             if when == "held up":
                 await pulse(5)
                 await bench.tick(5)
@@ -262,8 +262,7 @@ async def clear(dut: Any) -> None:
                 wire.value = 0
                 run.clear()
             registers.stall = 0.0
-            while run.registers:
-                await bench.tick()
+            await bench.until(lambda run=run: not run.registers)  # type: ignore[misc]
             if when == "right after":
                 await bench.tick()  # the registers are gone since the rising edge
                 await pulse()
@@ -289,8 +288,7 @@ async def throughput(dut: Any) -> None:
     for name in ("updated", "registers"):
         bench.monitors[name].listeners.clear()
     begin = time.perf_counter()
-    while len(bench.monitors["registers"].transfers) < steps:
-        await bench.tick()
+    await bench.until(lambda: len(bench.monitors["registers"].transfers) == steps, limit=steps * 2 * bench.component.step_cycles)
     seconds = time.perf_counter() - begin
     assert len(bench.monitors["updated"].transfers) == steps * run.config.beats
     Path(json.loads(os.environ[SPEED])["path"]).write_text(json.dumps({"cycles": bench.cycle, "seconds": seconds}))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import socket
 import tempfile
 import threading
@@ -34,7 +36,7 @@ HARNESS = Path(__file__).with_name("harness.v")
 
 
 def pack(codes: NDArray[Any], width: int, lanes: int, padding: int = 0) -> bytes:
-    """Codes as a memory file: a line a beat, lane 0 in the low bits, each word whole bytes, unused lanes ``padding``."""
+    """Codes as the bytes of a memory: a word a beat, lane 0 in its low bits, highest byte first, unused lanes ``padding``."""
     beats = -(-codes.size // lanes)
     padded = np.full(beats * lanes, padding, np.int64)
     padded[: codes.size] = codes
@@ -43,22 +45,19 @@ def pack(codes: NDArray[Any], width: int, lanes: int, padding: int = 0) -> bytes
     else:
         bits = (padded[:, None] >> np.arange(width)) & 1
         rows = np.packbits(bits.reshape(beats, -1).astype(np.uint8), axis=1, bitorder="little")
-    digits = np.frombuffer(rows[:, ::-1].tobytes().hex().encode(), np.uint8).reshape(beats, -1)
-    lines = np.full((beats, digits.shape[1] + 1), ord("\n"), np.uint8)
-    lines[:, :-1] = digits
-    return lines.tobytes()
+    return rows[:, ::-1].tobytes()
 
 
 def unpack(text: str, fmt: Fixed, lanes: int, count: int) -> NDArray[np.signedinteger[Any]]:
-    """The codes in a memory file; the reverse of :func:`pack`.
+    """The codes in a hexadecimal dump of such a memory; the reverse of :func:`pack`.
 
     Raises:
         SimulationError: a bit is undefined, or an unused lane is not zero.
     """
     width = fmt.width
-    lines = "".join(line for line in text.splitlines() if not line.startswith("//"))
     try:
-        rows = np.frombuffer(bytes.fromhex(lines), np.uint8).reshape(-(-count // lanes), -1)[:, ::-1]
+        digits = re.sub("//[^\n]*", "", text) if "/" in text else text  # Icarus writes addresses as comments
+        rows = np.frombuffer(bytes.fromhex(digits), np.uint8).reshape(-(-count // lanes), -1)[:, ::-1]
     except ValueError as error:
         raise SimulationError(f"the simulator wrote undefined or missing bits into a vector: {error}") from None
     if width in (8, 16, 32):
@@ -123,7 +122,7 @@ class RtlThrottle:
         self.cycles: list[int] = []  #: clock cycles of each step, from the first gradient beat to the registers
         self._stack = contextlib.ExitStack()
         try:
-            self._folder = folder or Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="kappa-rtl-")))
+            self._folder = folder or Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="kappa-rtl-", dir=_memory())))
             self._start(verilog if verilog is not None else export(config, streaming=streaming)[0])
         except BaseException:
             self._stack.close()
@@ -221,14 +220,14 @@ class RtlThrottle:
         absorbed = _vector(gradient, config, g, "gradient")
         # The unit must ignore the lanes beyond N, so there is something in them to ignore.
         padding = -1 << (g.width - 1) if self._steps % 2 else 1
-        (self._folder / "gradient.hex").write_bytes(pack(absorbed, g.width, config.lanes, padding))
+        (self._folder / "gradient.bin").write_bytes(pack(absorbed, g.width, config.lanes, padding))
         if self._streaming:
             along = absorbed if direction is None else _vector(direction, config, g, "direction")
-            (self._folder / "direction.hex").write_bytes(pack(along, g.width, config.lanes, padding))
+            (self._folder / "direction.bin").write_bytes(pack(along, g.width, config.lanes, padding))
         elif direction is not None:
             raise ValueError("direction must be None for the unit with a gradient memory; use the streaming variant")
         if not self._loaded:
-            (self._folder / "weights.hex").write_bytes(pack(self._theta, w.width, config.lanes, padding=-1))
+            (self._folder / "weights.bin").write_bytes(pack(self._theta, w.width, config.lanes, padding=-1))
         words = self._words | {
             "load": int(not self._loaded),
             "seed": (self._stalls.seed * 2654435761 + self._steps * 40503) % (1 << 32),
@@ -282,6 +281,11 @@ class RtlThrottle:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _memory() -> str | None:
+    """A folder in memory, where there is one: vectors pass through files."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
 
 
 def harness(config: ThrottleConfig, source: Path, *, streaming: bool = False) -> Design:

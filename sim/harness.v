@@ -149,14 +149,23 @@ module harness;
     end
   end
 
-  // A step, from the host's word to its answer.
+  // A step, from the host's word to its answer. $fread takes the bytes of a word from the highest down.
+  integer file, count;
   initial begin
     forever begin
       @(go);
-      if (load) $readmemh("weights.hex", weight_memory);
-      $readmemh("gradient.hex", gradient_memory);
+      if (load) begin
+        file = $fopen("weights.bin", "rb");
+        count = $fread(weight_memory, file);
+        $fclose(file);
+      end
+      file = $fopen("gradient.bin", "rb");
+      count = $fread(gradient_memory, file);
+      $fclose(file);
 `ifdef STREAMING
-      $readmemh("direction.hex", direction_memory);
+      file = $fopen("direction.bin", "rb");
+      count = $fread(direction_memory, file);
+      $fclose(file);
 `endif
       @(negedge clk);
       random = seed | 1;

@@ -59,6 +59,7 @@ class Design:
     defines: Mapping[str, int] = field(default_factory=dict)
     timing: bool = False  #: delays and clocks in the Verilog itself
     public_depth: int = 1  #: levels whose signals the bench may see
+    optimisation: str = "-O2"  #: of the C++ compiler; where Python drives every cycle, -O0 is soon compiled and no slower
 
     def key(self, simulator: str, waves: bool) -> str:
         """A digest of everything that the build depends on."""
@@ -114,7 +115,8 @@ class _Verilator(Verilator):
             *(str(source) for source in self.design.sources),
         ]
         # One translation unit needs no precompiled header, which the packaged Verilator does not set up for GCC.
-        make = ["make", "-s", "-C", str(self.build_dir), "-f", "Vtop.mk", "VM_PARALLEL_BUILDS=0", "OPT_FAST=-O2", "OPT_SLOW=-O0"]
+        make = ["make", "-s", "-C", str(self.build_dir), "-f", "Vtop.mk", "VM_PARALLEL_BUILDS=0", "OPT_SLOW=-O0"]
+        make.append(f"OPT_FAST={self.design.optimisation}")
         # The lent runtime must be newer than the headers that were written just now.
         lent = sorted(str(built) for built in Path(self.build_dir).glob("*.o"))
         return [command, ["touch", *lent], make] if lent else [command, make]

@@ -1,7 +1,7 @@
 """What every test shares: hypothesis profiles and ``--slow``.
 
 ``HYPOTHESIS_PROFILE=explore`` looks for new examples at random; the default ``ci`` draws the same ones every time.
-Tests marked ``slow`` are skipped unless ``--slow`` is given (or ``-m`` asks for them).
+Tests marked ``slow`` are skipped unless ``--slow`` is given (or ``-m`` asks for them), those marked ``icarus`` where there is none.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ import os
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from kappa_rtl.sim.runner import available
+
+NO_ICARUS = "needs Icarus Verilog: iverilog and vvp on PATH"
 
 settings.register_profile(
     "ci",
@@ -29,8 +33,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--slow") or "slow" in config.getoption("-m"):
-        return
+    slow = config.getoption("--slow") or "slow" in config.getoption("-m")
+    icarus = available("icarus")
     for item in items:
-        if "slow" in item.keywords:
+        if "slow" in item.keywords and not slow:
             item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
+        if "icarus" in item.keywords and not icarus:
+            item.add_marker(pytest.mark.skip(reason=NO_ICARUS))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line on what was not tested for want of Icarus."""
+    skipped = sum(NO_ICARUS in str(report.longrepr) for report in terminalreporter.stats.get("skipped", []))
+    if skipped:
+        terminalreporter.write_line(f"NOTICE: {skipped} tests were skipped for want of Icarus Verilog (Debian: iverilog)", yellow=True)

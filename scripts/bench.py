@@ -1,0 +1,109 @@
+"""``kappa-rtl bench``: speeds, as ratios measured side by side in one run."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from tqdm import tqdm
+
+from kappa_rtl.golden.config import ThrottleConfig
+from kappa_rtl.golden.throttle import Throttle
+from kappa_rtl.sim.bench_throttle import speed
+from kappa_rtl.sim.cosim import RtlThrottle
+from kappa_rtl.sim.runner import SIMULATORS, SimulationError
+
+ROUNDS = 7
+
+
+def alternately(first: Callable[[], Any], second: Callable[[], Any], what: str) -> tuple[list[float], list[float]]:
+    """Seconds of each, taken in turn after one uncounted round, so that both see the same machine."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for count in tqdm(range(ROUNDS + 1), desc=what, leave=False):
+        for run, kept in zip((first, second), times, strict=True):
+            begun = time.perf_counter()
+            run()
+            if count:
+                kept.append(time.perf_counter() - begun)
+    return times
+
+
+def golden_against_float(elements: int) -> dict[str, float]:
+    """Absorb and apply of the golden unit, and the same update in plain float64 numpy."""
+    config = ThrottleConfig.stability_margin(elements=elements, eta=0.1)
+    random = np.random.default_rng(0)
+    gradients = [random.integers(-20000, 20000, elements).astype(np.int16) for _ in range(2)]
+    unit = Throttle(config, random.integers(-20000, 20000, elements).astype(np.int16))
+    reals = [gradient / 4096.0 for gradient in gradients]
+    state = {"theta": random.normal(size=elements) * 0.3, "previous": np.zeros(elements), "turn": 0}
+
+    def golden() -> None:
+        state["turn"] += 1
+        unit.step(gradients[state["turn"] % 2])
+
+    def floating() -> None:
+        gradient = reals[state["turn"] % 2]
+        change = gradient - state["previous"]
+        energy = change @ change
+        state["previous"] = gradient
+        moved = state["theta"] + -0.05 * gradient
+        motion = moved - state["theta"]
+        state["theta"] = moved
+        state["energies"] = energy + motion @ motion
+
+    exact, plain = (statistics.median(times) for times in alternately(golden, floating, "golden against float64"))
+    return {
+        "golden_M_elements_per_second": elements / exact / 1e6,
+        "float64_M_elements_per_second": elements / plain / 1e6,
+        "golden_over_float64": plain / exact,
+    }
+
+
+def bulk_against_beats(simulator: str, elements: int, lanes: int) -> dict[str, float]:
+    """Cycles per second of the same core in the bulk harness, and driven beat by beat from Python."""
+    config = ThrottleConfig.stability_margin(elements=elements, eta=0.1, lanes=lanes)
+    random = np.random.default_rng(0)
+    gradients = [random.integers(-2000, 2000, elements) for _ in range(4)]
+    with RtlThrottle(config, np.zeros(elements), simulator=simulator) as rtl:
+        rtl.step(gradients[0])
+        rates = []
+        for _ in tqdm(range(ROUNDS), desc="in bulk", leave=False):
+            before = len(rtl.cycles)
+            begun = time.perf_counter()
+            for gradient in gradients:
+                rtl.step(gradient)
+            rates.append(sum(rtl.cycles[before:]) / (time.perf_counter() - begun))
+    beats = speed(config.to_table(), 2, simulator)
+    bulk, driven = statistics.median(rates), beats["cycles"] / beats["seconds"]
+    return {"bulk_cycles_per_second": bulk, "beat_by_beat_cycles_per_second": driven, "bulk_over_beat_by_beat": bulk / driven}
+
+
+@click.command("bench")
+@click.option("--sim", type=click.Choice(SIMULATORS), default="verilator", show_default=True)
+@click.option("--elements", type=click.IntRange(1), default=1_000_000, show_default=True, help="N of the golden benchmark.")
+@click.option("--core-elements", type=click.IntRange(1), default=8000, show_default=True, help="N of the simulated core.")
+@click.option("--lanes", type=click.IntRange(1, 32), default=8, show_default=True, help="Lanes of the simulated core.")
+@click.option("--json", "path", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here too.")
+def command(sim: str, elements: int, core_elements: int, lanes: int, path: Path | None) -> None:
+    """Measure speeds side by side: golden against float64, the bulk harness against beat by beat from Python.
+
+    Each figure is a median over alternating rounds on one core; compare the ratios, not the absolutes.
+
+    \b
+    Example:
+      kappa-rtl bench --json bench.json
+    """
+    try:
+        figures = golden_against_float(elements) | bulk_against_beats(sim, core_elements, lanes)
+    except (ValueError, SimulationError) as error:
+        raise click.ClickException(str(error)) from None
+    for name, figure in figures.items():
+        click.echo(f"{name.replace('_', ' '):36s} {figure:14,.3f}")
+    if path:
+        path.write_text(json.dumps(figures, indent=1) + "\n")
