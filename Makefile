@@ -36,7 +36,7 @@ run: $(PROJECT) ## the main job: train with the RTL as the throttle, and report
 	@cd "$(OUT)" && echo "Report: $$(pwd -P)/index.html"
 
 test: $(PROJECT) ## the tests, but for the slow ones
-	$(RUN) pytest -n auto -m "not slow" $(ARGS)
+	$(RUN) pytest -n auto $(ARGS)
 
 test-all: $(PROJECT) ## all tests, the slow ones too
 	$(RUN) pytest -n auto --slow $(ARGS)

@@ -122,7 +122,9 @@ class RtlThrottle:
         self.cycles: list[int] = []  #: clock cycles of each step, from the first gradient beat to the registers
         self._stack = contextlib.ExitStack()
         try:
-            self._folder = folder or Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="kappa-rtl-", dir=_memory())))
+            self._folder = folder or Path(
+                self._stack.enter_context(tempfile.TemporaryDirectory(prefix="kappa-rtl-", dir=_memory()))
+            )
             self._start(verilog if verilog is not None else export(config, streaming=streaming)[0])
         except BaseException:
             self._stack.close()

@@ -72,6 +72,7 @@ class Design:
             sys.executable,
             self.toplevel,
             self.timing,
+            self.optimisation,
             self.public_depth,
             waves,
         ]

@@ -40,8 +40,13 @@ class Act(NamedTuple):
 
 
 ACTS = (
-    Act({"eta": "0.968", "num": "0.73", "bias": "0.006", "gain": "0.214", "source": "max", "rho": "0.04", "eps": "1.2e-6"}, Stalls()),
-    Act({"eta": "0.9", "source": "ema", "gain": "0.3", "alpha_min": "0.05", "eps": "2e-4", "on_still": "hold"}, Stalls(60, 90, 2)),
+    Act(
+        {"eta": "0.968", "num": "0.73", "bias": "0.006", "gain": "0.214", "source": "max", "rho": "0.04", "eps": "1.2e-6"},
+        Stalls(),
+    ),
+    Act(
+        {"eta": "0.9", "source": "ema", "gain": "0.3", "alpha_min": "0.05", "eps": "2e-4", "on_still": "hold"}, Stalls(60, 90, 2)
+    ),
     Act(
         {"eta": "0.55", "num": "0.6", "bias": 0, "source": "instant", "on_still": "divide", "ema_start": "first"},
         Stalls(0, 200, 3),

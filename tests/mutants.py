@@ -1,3 +1,4 @@
+# ruff: noqa: E501  a fault a row reads best
 """Single-point faults of the Verilog generator: each is one text of one file of ``hw/``, replaced once.
 
 The equivalence of golden and RTL is worth what these say: `test_mutants.py` kills every one of them.
