@@ -101,7 +101,9 @@ async def laws_within_the_promised_cycles(dut: Any) -> None:
                     x = scalar(bench, bench.rng.randint(-8, 8))
                     law.ask(board, x, scalar(bench, bench.rng.randint(-8, 8)))
                 await bench.drain(board)
-                assert max(bench.latencies()) <= longest(bench), f"{bench.where}{max(bench.latencies())} cycles; {longest(bench)} are allowed"
+                assert max(bench.latencies()) <= longest(bench), (
+                    f"{bench.where}{max(bench.latencies())} cycles; {longest(bench)} are allowed"
+                )
 
 
 @cocotb.test
@@ -114,7 +116,14 @@ async def around_alpha_min(dut: Any) -> None:
             await bench.reset()
             board = bench.board("o")
             law = Law(bench, usual | {"num": usual["alpha_min"]}, Source.INSTANT, enabled)
-            for x in (one, Scalar(one.m + 1, one.e), Scalar(2 * one.m - 1, one.e - 1), scalar(bench, 3), scalar(bench, -2), scalar(bench, -9)):
+            for x in (
+                one,
+                Scalar(one.m + 1, one.e),
+                Scalar(2 * one.m - 1, one.e - 1),
+                scalar(bench, 3),
+                scalar(bench, -2),
+                scalar(bench, -9),
+            ):
                 law.ask(board, x, ZERO)
             await bench.drain(board)
 

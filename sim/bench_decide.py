@@ -90,7 +90,13 @@ def energies(bench: Bench, config: ThrottleConfig) -> tuple[int, int]:
 
     def one(bits: int, zero: float) -> int:
         length = rng.randint(1, bits)
-        return 0 if rng.random() < zero else rng.choice([1, (1 << bits) - 1, rng.getrandbits(bits // 2) ** 2, rng.getrandbits(length), rng.getrandbits(length)])
+        return (
+            0
+            if rng.random() < zero
+            else rng.choice(
+                [1, (1 << bits) - 1, rng.getrandbits(bits // 2) ** 2, rng.getrandbits(length), rng.getrandbits(length)]
+            )
+        )
 
     return one(config.widths.gradient_energy, 0.1), one(config.widths.motion_energy, 0.35)
 
@@ -99,7 +105,7 @@ def energies(bench: Bench, config: ThrottleConfig) -> tuple[int, int]:
 async def every_mode_within_the_promised_cycles(dut: Any) -> None:
     seen: dict[str, int] = {"first": 0, "still": 0, "scalar_overflow": 0, "scalar_underflow": 0}
     for bench in benches(dut, component):
-        for config in laws(bench.component.config):
+        for config in itertools.islice(laws(bench.component.config), 0, None, 1 if bench.effort else 2):
             await bench.reset()
             bench.probing = 0
             run = Run(bench, config)
@@ -115,9 +121,13 @@ async def every_mode_within_the_promised_cycles(dut: Any) -> None:
             taken = [transfer.taken for transfer in bench.monitors["i"].transfers]
             offered = [transfer.offered for transfer in bench.monitors["o"].transfers]
             most = max(answer - a for a, answer in zip(taken[::2], offered, strict=True))
-            assert most <= bench.component.latency, f"{bench.where}{most} cycles from A to the step, {bench.component.latency} promised"
+            assert most <= bench.component.latency, (
+                f"{bench.where}{most} cycles from A to the step, {bench.component.latency} promised"
+            )
             most = max(a - b for b, a in zip(taken[1::2], taken[2::2], strict=False))
-            assert most <= bench.component.prelude, f"{bench.where}{most} cycles from B to the next A, {bench.component.prelude} promised"
+            assert most <= bench.component.prelude, (
+                f"{bench.where}{most} cycles from B to the next A, {bench.component.prelude} promised"
+            )
     assert all(seen.values()), f"these never happened: {[name for name, times in seen.items() if not times]}"
 
 
@@ -169,7 +179,9 @@ async def clear_between_steps(dut: Any) -> None:
                 if step == 1:
                     await run.clear()
                     status = run.read()
-                    assert not any(status[name] for name in ("still_steps", "learning_dead", "scalar_overflow", "scalar_underflow")), status
+                    assert not any(
+                        status[name] for name in ("still_steps", "learning_dead", "scalar_overflow", "scalar_underflow")
+                    ), status
 
 
 @cocotb.test

@@ -77,7 +77,9 @@ async def averages_within_the_promised_cycles(dut: Any) -> None:
                 near = average.e + bench.rng.randint(-fmt.mantissa_bits - 8, fmt.mantissa_bits + 8)
                 weights.ask(board, average, scalar(bench, max(low, min(high, near)), max(low, min(high, near))))
             await bench.drain(board)
-            assert max(bench.latencies()) <= longest(bench), f"{bench.where}{max(bench.latencies())} cycles; {longest(bench)} are allowed"
+            assert max(bench.latencies()) <= longest(bench), (
+                f"{bench.where}{max(bench.latencies())} cycles; {longest(bench)} are allowed"
+            )
 
 
 @cocotb.test

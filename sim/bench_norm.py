@@ -89,7 +89,9 @@ async def sum_of_a_beat_a_cycle(dut: Any) -> None:
         for beats, answer in zip(lengths, bench.monitors["o"].transfers, strict=True):
             mine, taken = taken[:beats], taken[beats:]
             assert mine == list(range(mine[0], mine[0] + beats)), f"{bench.where}not a beat a cycle: {mine}"
-            assert answer.offered - mine[-1] == unit.latency, f"{bench.where}latency {answer.offered - mine[-1]}, not {unit.latency}"
+            assert answer.offered - mine[-1] == unit.latency, (
+                f"{bench.where}latency {answer.offered - mine[-1]}, not {unit.latency}"
+            )
             assert not taken or taken[0] > answer.taken, f"{bench.where}a beat was accepted before the sum was taken"
 
 
@@ -148,7 +150,13 @@ def integers(bench: Bench, count: int) -> list[int]:
     """Zero, every power of two and its neighbours, and random integers of every length."""
     width, rng = bench.component.width, bench.rng
     powers = [1 << i for i in range(width)]
-    made = [0, (1 << width) - 1, *powers, *(power - 1 for power in powers), *(power | rng.getrandbits(i) for i, power in enumerate(powers))]
+    made = [
+        0,
+        (1 << width) - 1,
+        *powers,
+        *(power - 1 for power in powers),
+        *(power | rng.getrandbits(i) for i, power in enumerate(powers)),
+    ]
     return made + [rng.getrandbits(rng.randint(1, width)) for _ in range(count)]
 
 
@@ -176,7 +184,9 @@ async def normaliser_of_corners_and_random_integers_within_the_promised_cycles(d
             normalise(bench, board, integer)
         await bench.drain(board)
         most = max(bench.latencies())
-        assert most == bench.component.latency, f"{bench.where}at most {most} cycles, where {bench.component.latency} are promised"
+        assert most == bench.component.latency, (
+            f"{bench.where}at most {most} cycles, where {bench.component.latency} are promised"
+        )
 
 
 @cocotb.test
@@ -213,5 +223,3 @@ async def valid_does_not_wait_for_ready(dut: Any) -> None:
             normalise(bench, board, 1)
         await bench.must_offer("o", bench.component.latency + 5)
         await bench.drain(board)
-
-

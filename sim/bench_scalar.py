@@ -24,7 +24,9 @@ BINARY = (Operation.ADD, Operation.MUL, Operation.DIV, Operation.MAX, Operation.
 NONE = {"m": 0, "e": 0}
 
 
-def component(mantissa_bits: int, exponent_bits: int, step_bits: int, step_fraction: int, radicand_bits: int, digit: int = 8) -> ScalarUnit:
+def component(
+    mantissa_bits: int, exponent_bits: int, step_bits: int, step_fraction: int, radicand_bits: int, digit: int = 8
+) -> ScalarUnit:
     fmt = ScalarFormat(mantissa_bits, exponent_bits)
     return ScalarUnit(fmt=fmt, step_bits=step_bits, step_fraction=step_fraction, radicand_bits=radicand_bits, digit=digit)
 
@@ -45,7 +47,9 @@ def ask(bench: Bench, board: Scoreboard, op: Operation, a: Scalar, b: Scalar) ->
         }[op]
         expected = {"value": make(a, b)}
     bench.drivers["i"].send({"op": op.value, "a": a, "b": b})
-    board.expect(expected | {"overflow": golden.overflow, "underflow": golden.underflow}, f"{op.name} of {tuple(a)} and {tuple(b)}")
+    board.expect(
+        expected | {"overflow": golden.overflow, "underflow": golden.underflow}, f"{op.name} of {tuple(a)} and {tuple(b)}"
+    )
 
 
 def ask_root(bench: Bench, board: Scoreboard, integer: int, scale: int) -> None:
@@ -97,11 +101,19 @@ def corners(bench: Bench) -> list[tuple[Operation, Scalar, Scalar]]:
     tie = Scalar(half, one.e - bits)  # half an ulp of one
     above, below = Scalar(half + 1, one.e - bits), Scalar(full, one.e - bits - 1)
     for a in (one, Scalar(half + 1, one.e), Scalar(full, one.e), Scalar(full - 1, one.e)):  # even and odd; all ones carries
-        made += [(Operation.ADD, a, b) for b in (tie, above, below, a, Scalar(half, one.e - bits - 1), Scalar(full, one.e - bits - 2))]
+        made += [
+            (Operation.ADD, a, b) for b in (tie, above, below, a, Scalar(half, one.e - bits - 1), Scalar(full, one.e - bits - 2))
+        ]
     for m in (half, half + 1, full):
         for e in (low, low + 1, high - 1, high):
             x = Scalar(m, e)
-            made += [(Operation.ADD, x, x), (Operation.MUL, x, one), (Operation.DIV, x, one), (Operation.MIN, x, one), (Operation.MAX, x, one)]
+            made += [
+                (Operation.ADD, x, x),
+                (Operation.MUL, x, one),
+                (Operation.DIV, x, one),
+                (Operation.MIN, x, one),
+                (Operation.MAX, x, one),
+            ]
             made += [(Operation.MUL, x, Scalar(half, -bits)), (Operation.MUL, x, Scalar(half, 2 - bits)), (Operation.DIV, x, x)]
             made += [(Operation.DIV, x, Scalar(full, -bits)), (Operation.DIV, one, x)]
     # The step grid: half an ulp rounds to zero, one and a half to two, the largest and beyond it saturate.
@@ -121,7 +133,11 @@ def roots(bench: Bench, count: int) -> list[tuple[int, int]]:
     made += [(square + d, 0) for d in (-1, 0, 1) for square in (rng.getrandbits(width // 2 - 1) ** 2 + 2,)]
     base = unit.radicand_bits // 2 - unit.fmt.mantissa_bits
     for exponent in (low, low + 1, high - 1, high):  # of an integer that needs no shift
-        made += [((1 << width) - 1, 2 * (exponent - base)), (1 << (width - 2), 2 * (exponent - base)), (1 << (width - 3), 2 * (exponent - base))]
+        made += [
+            ((1 << width) - 1, 2 * (exponent - base)),
+            (1 << (width - 2), 2 * (exponent - base)),
+            (1 << (width - 3), 2 * (exponent - base)),
+        ]
     return made + [(rng.getrandbits(rng.randint(1, width)), 2 * rng.randint(-20, 20) // 4 * 2) for _ in range(count)]
 
 
@@ -139,9 +155,14 @@ async def every_pair_of_small_mantissas(dut: Any) -> None:
         normal = range(1 << (bits - 1), 1 << bits)
         top = unit.step_bits - 2 * bits - unit.step_fraction
         spread = {
-            Operation.ADD: [(3, 3 + d) for d in range(-bits - 3, bits + 4)] + [(high, high), (high, high - 1), (high, high - bits), (low, low)],
-            Operation.MUL: [(0, 0)] + [(low // 2, low - low // 2 - bits + d) for d in (-1, 0, 1)] + [(high // 2, high - high // 2 - bits + d) for d in (0, 1, 2)],
-            Operation.DIV: [(0, 0)] + [(-5, -5 - low - bits + d) for d in (0, 1, 2)] + [(5, 5 - high + bits + d) for d in (-1, -2, -3)],
+            Operation.ADD: [(3, 3 + d) for d in range(-bits - 3, bits + 4)]
+            + [(high, high), (high, high - 1), (high, high - bits), (low, low)],
+            Operation.MUL: [(0, 0)]
+            + [(low // 2, low - low // 2 - bits + d) for d in (-1, 0, 1)]
+            + [(high // 2, high - high // 2 - bits + d) for d in (0, 1, 2)],
+            Operation.DIV: [(0, 0)]
+            + [(-5, -5 - low - bits + d) for d in (0, 1, 2)]
+            + [(5, 5 - high + bits + d) for d in (-1, -2, -3)],
             Operation.MAX: [(0, 0), (0, 1), (low, high), (-1, 0)],
             Operation.MIN: [(0, 0), (0, 1), (low, high), (-1, 0)],
             Operation.STEP: [(0, top + d) for d in range(-unit.step_bits - bits, 3)],
@@ -176,7 +197,13 @@ async def corners_and_random_scalars_within_the_promised_cycles(dut: Any) -> Non
             asked.append(Operation.ADD)
         for places in range(unit.fraction + unit.step_bits + 4):
             product_exponent = 2 - 2 * unit.fmt.mantissa_bits + unit.step_bits - unit.step_fraction - places
-            ask(bench, board, Operation.STEP, scalar(bench, 1 - unit.fmt.mantissa_bits), scalar(bench, product_exponent + unit.fmt.mantissa_bits - 1))
+            ask(
+                bench,
+                board,
+                Operation.STEP,
+                scalar(bench, 1 - unit.fmt.mantissa_bits),
+                scalar(bench, product_exponent + unit.fmt.mantissa_bits - 1),
+            )
             asked.append(Operation.STEP)
         for integer, scale in roots(bench, 20 * bench.effort):
             ask_root(bench, board, integer, scale)

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,9 @@ class Run:
             for weight in self._beats(theta, w):
                 drivers["weights"].send(weight)
         self._previous = gradient
-        for weight, update in zip(self._beats(record.theta, w, zeros=True), self._beats(record.update, y, zeros=True), strict=True):
+        for weight, update in zip(
+            self._beats(record.theta, w, zeros=True), self._beats(record.update, y, zeros=True), strict=True
+        ):
             self.updated.expect({"weight": weight, "update": update}, f"step {record.step}")
         self.registers.expect(vars(record.registers), f"step {record.step} of {config}")
 
@@ -135,10 +137,14 @@ async def steps_within_the_promised_cycles(dut: Any) -> None:
             ends = [transfer.taken for transfer in bench.monitors["registers"].transfers]
             begin = bench.monitors[inputs(bench)[0]].transfers[0].taken
             most = max(end - start for start, end in zip([begin, *ends], ends, strict=False))
-            assert most <= bench.component.step_cycles, f"{bench.where}{most} cycles a step, {bench.component.step_cycles} promised"
+            assert most <= bench.component.step_cycles, (
+                f"{bench.where}{most} cycles a step, {bench.component.step_cycles} promised"
+            )
             if config.mantissa_bits == 24:
                 assert most <= 2 * config.beats + 300, f"{bench.where}{most} cycles a step of {config.beats} beats a pass"
-                assert bench.component.step_cycles <= 2 * config.beats + 300, f"{bench.where}promises {bench.component.step_cycles}"
+                assert bench.component.step_cycles <= 2 * config.beats + 300, (
+                    f"{bench.where}promises {bench.component.step_cycles}"
+                )
     assert all(seen.values()) or not bench.effort, f"these never happened: {[name for name, times in seen.items() if not times]}"
 
 
@@ -151,10 +157,14 @@ async def a_beat_a_cycle(dut: Any) -> None:
         run.step()
         await run.drain()
         absorb, apply = ([transfer.taken for transfer in bench.monitors[name].transfers] for name in inputs(bench))
-        gap = apply[1] - apply[0] - 1 if len(apply) > 1 and isinstance(bench.component, Throttle) else 0  # one beat may wait inside
+        gap = (
+            apply[1] - apply[0] - 1 if len(apply) > 1 and isinstance(bench.component, Throttle) else 0
+        )  # one beat may wait inside
         for pass_, start in ((absorb, 0), (apply, 1 if gap else 0)):
             beats = pass_[start:]
-            assert beats == list(range(beats[0], beats[0] + len(beats))) if beats else True, f"{bench.where}not a beat a cycle: {pass_}"
+            assert beats == list(range(beats[0], beats[0] + len(beats))) if beats else True, (
+                f"{bench.where}not a beat a cycle: {pass_}"
+            )
         leaving = [transfer.taken for transfer in bench.monitors["updated"].transfers]
         assert leaving == list(range(leaving[0], leaving[0] + len(leaving))), f"{bench.where}not a beat a cycle: {leaving}"
 
@@ -189,14 +199,31 @@ async def valid_does_not_wait_for_ready(dut: Any) -> None:
             await run.drain()
 
 
+async def reach(bench: Bench, phase: str, before: int) -> None:
+    """Let cycles pass until the step after that many is in a phase, and then some more."""
+    beats, monitors = bench.component.config.beats, bench.monitors
+    absorb, _ = inputs(bench)
+    reached: dict[str, Callable[[], Any]] = {
+        "absorb": lambda: len(monitors[absorb].transfers) > before * beats,
+        "decide": lambda: len(monitors[absorb].transfers) >= (before + 1) * beats,
+        "apply": lambda: len(monitors["updated"].transfers) > before * beats,
+        "apply held up": lambda: monitors["updated"].stream.valid,
+        "registers held up": lambda: monitors["registers"].stream.valid,
+        "next absorb": lambda: len(monitors["registers"].transfers) > before,
+        "idle": lambda: len(monitors["registers"].transfers) > before + 1,
+    }
+    await bench.until(reached[phase])
+    await bench.tick(bench.rng.randint(0, 40 if phase in ("decide", "next absorb", "idle") else min(beats, 12)))
+
+
+PHASES = ("absorb", "decide", "apply", "apply held up", "registers held up", "next absorb", "idle")
+
+
 @cocotb.test
 async def reset_in_the_middle(dut: Any) -> None:
-    """In every phase of a step, a step or two into a run; afterwards it is the unit of a first step."""
+    """In every phase of a step, at once or a step into a run; afterwards it is the unit of a first step."""
     for bench in benches(dut, component):
-        absorb, apply = inputs(bench)
-        beats = bench.component.config.beats
-        phases = ["absorb", "decide", "apply", "apply held up", "registers held up", "next absorb", "idle"]
-        for count, phase in enumerate(phases * max(1, bench.effort)):
+        for count, phase in enumerate(PHASES * max(1, bench.effort)):
             await bench.reset()
             run = Run(bench, bench.component.config)
             before = count % 2
@@ -207,19 +234,7 @@ async def reset_in_the_middle(dut: Any) -> None:
             bench.consumers["registers"].stall = float(phase == "registers held up")
             for _ in range(2):
                 run.step()
-            await bench.tick()  # what the drain before has left on the wires is over
-            monitors = bench.monitors
-            reached = {
-                "absorb": lambda: len(monitors[absorb].transfers) > before * beats,
-                "decide": lambda: len(monitors[absorb].transfers) >= (before + 1) * beats,
-                "apply": lambda: len(monitors["updated"].transfers) > before * beats,
-                "apply held up": lambda: monitors["updated"].stream.valid,
-                "registers held up": lambda: monitors["registers"].stream.valid,
-                "next absorb": lambda: len(monitors["registers"].transfers) > before,
-                "idle": lambda: len(monitors["registers"].transfers) > before + 1,
-            }[phase]
-            await bench.until(reached)
-            await bench.tick(bench.rng.randint(0, 40 if phase in ("decide", "next absorb", "idle") else min(beats, 12)))
+            await reach(bench, phase, before)
             await bench.reset()
             bench.pace()
             run = Run(bench, bench.component.config)
@@ -295,7 +310,7 @@ async def throughput(dut: Any) -> None:
 
 
 def speed(table: Mapping[str, Any], steps: int, simulator: str = "verilator") -> dict[str, float]:
-    """``{"cycles": ..., "seconds": ...}`` of a core that Python drives beat by beat; of the clocked loop alone, nothing stalling."""
+    """``{"cycles": ..., "seconds": ...}`` of a core that Python drives beat by beat: the clocked loop alone, nothing stalling."""
     with tempfile.TemporaryDirectory(prefix="kappa-rtl-") as folder:
         path = Path(folder) / "speed.json"
         env = {SPEED: json.dumps({"steps": steps, "path": str(path)})}

@@ -36,7 +36,9 @@ class Scoreboard:
     def observe(self, value: Any) -> None:
         """Compare the next value."""
         if not self._expected:
-            raise Mismatch(f"{self._where}{self.name}: nothing was expected after {self.compared} values, but {_text(value)} came")
+            raise Mismatch(
+                f"{self._where}{self.name}: nothing was expected after {self.compared} values, but {_text(value)} came"
+            )
         expected, note = self._expected.popleft()
         for field, want, got in _differences(expected, value):
             raise Mismatch(
@@ -48,7 +50,9 @@ class Scoreboard:
     def drained(self) -> None:
         """Everything that was expected has come."""
         if self._expected:
-            raise Mismatch(f"{self._where}{self.name}: {len(self._expected)} of {self.compared + len(self._expected)} values never came")
+            raise Mismatch(
+                f"{self._where}{self.name}: {len(self._expected)} of {self.compared + len(self._expected)} values never came"
+            )
 
 
 def _differences(expected: Any, observed: Any, field: str = "") -> list[tuple[str, Any, Any]]:
@@ -57,7 +61,9 @@ def _differences(expected: Any, observed: Any, field: str = "") -> list[tuple[st
     if isinstance(named, Mapping):
         return [d for key, want in named.items() for d in _differences(want, observed[key], f"{field}.{key}")]
     if isinstance(named, (list, tuple)):
-        return [d for i, (want, got) in enumerate(zip(named, observed, strict=True)) for d in _differences(want, got, f"{field}[{i}]")]
+        return [
+            d for i, (want, got) in enumerate(zip(named, observed, strict=True)) for d in _differences(want, got, f"{field}[{i}]")
+        ]
     return [] if named == observed else [(field, named, observed)]
 
 

@@ -216,7 +216,9 @@ class Checker:
             if not stream.valid:
                 self._broken(cycle, "valid must stay until the payload is taken")
             if stream.word != self._held:
-                self._broken(cycle, f"the payload must stay until it is taken; it changed from {self._held:#x} to {stream.word:#x}")
+                self._broken(
+                    cycle, f"the payload must stay until it is taken; it changed from {self._held:#x} to {stream.word:#x}"
+                )
         self._held = stream.word if stream.valid and not stream.ready else None
         self._waited = 0 if stream.valid or stream.ready else self._waited + 1
         if self.patience is not None and self._waited > self.patience:

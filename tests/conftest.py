@@ -1,7 +1,8 @@
 """What every test shares: hypothesis profiles and ``--slow``.
 
 ``HYPOTHESIS_PROFILE=explore`` looks for new examples at random; the default ``ci`` draws the same ones every time.
-Tests marked ``slow`` are skipped unless ``--slow`` is given (or ``-m`` asks for them), those marked ``icarus`` where there is none.
+Tests marked ``slow`` are skipped unless ``--slow`` is given (or ``-m`` asks for them),
+those marked ``icarus`` where Icarus is not installed.
 """
 
 from __future__ import annotations
@@ -46,4 +47,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line on what was not tested for want of Icarus."""
     skipped = sum(NO_ICARUS in str(report.longrepr) for report in terminalreporter.stats.get("skipped", []))
     if skipped:
-        terminalreporter.write_line(f"NOTICE: {skipped} tests were skipped for want of Icarus Verilog (Debian: iverilog)", yellow=True)
+        terminalreporter.write_line(
+            f"NOTICE: {skipped} tests were skipped for want of Icarus Verilog (Debian: iverilog)", yellow=True
+        )

@@ -13,6 +13,9 @@ from amaranth.hdl import UnusedElaboratable
 SIMULATORS = ["verilator", pytest.param("icarus", marks=pytest.mark.icarus)]
 """Icarus is the second opinion; without it its tests are skipped, as conftest.py says in one line."""
 
+EFFORT = {"verilator": 1, "icarus": 0}
+"""Of the larger benches: Icarus is slow, and the values were all tried on Verilator; it is here for what is undefined."""
+
 
 def refuses(make: Callable[[], Any], match: str) -> None:
     """See that a component cannot be made, and why."""

@@ -22,12 +22,11 @@ from kappa_rtl.hw.export import export
 from kappa_rtl.scripts.main import main
 from kappa_rtl.sim.cosim import RtlThrottle, Stalls, compare, pack, unpack
 from kappa_rtl.sim.experiment import Job, cosimulate
-from kappa_rtl.sim.runner import SimulationError, available
+from kappa_rtl.sim.runner import SimulationError
 from kappa_rtl.sim.torture import hardware, torture
 from spec import SpecThrottle
 
-icarus = pytest.mark.skipif(not available("icarus"), reason="Icarus Verilog (iverilog) is not installed")
-SIMULATORS = [pytest.param("verilator"), pytest.param("icarus", marks=[icarus, pytest.mark.icarus])]
+SIMULATORS = [pytest.param("verilator"), pytest.param("icarus", marks=pytest.mark.icarus)]
 
 
 def lockstep(
@@ -71,7 +70,6 @@ def test_default_formats_at_eight_lanes() -> None:
     lockstep(ThrottleConfig.stability_margin(elements=640, eta=0.1, lanes=8), 40)
 
 
-@icarus
 @pytest.mark.icarus
 @pytest.mark.parametrize(
     "changes",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from simulators import SIMULATORS
 
 from kappa_rtl.sim.bench import simulate
+from simulators import SIMULATORS
 
 UNITS = {
     "m4": {"mantissa_bits": 4, "exponent_bits": 6, "step_bits": 6, "step_fraction": 8},

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from simulators import SIMULATORS
 
 from kappa_rtl.sim.bench import simulate
+from simulators import EFFORT, SIMULATORS
 
 UNITS = {
     "m24": {"law": "stability_margin", "elements": 640, "eta": 0.1},
@@ -15,15 +15,30 @@ UNITS = {
     },
     # Every range is narrow: products, quotients and ||dtheta|| + eps overflow and underflow.
     "m4": {
-        **{"elements": 3, "eta": 1, "eps": 32212254720, "num": "1/1048576", "gain": "1/2097152", "bias": "1/536870912", "dead_after": 1},
-        **{"mantissa_bits": 4, "exponent_bits": 6, "gradient": "SQ3.3", "weight": "SQ32.-26", "update": "SQ30.-24", "step_bits": 6},
+        **{
+            "elements": 3,
+            "eta": 1,
+            "eps": 32212254720,
+            "num": "1/1048576",
+            "gain": "1/2097152",
+            "bias": "1/536870912",
+            "dead_after": 1,
+        },
+        **{
+            "mantissa_bits": 4,
+            "exponent_bits": 6,
+            "gradient": "SQ3.3",
+            "weight": "SQ32.-26",
+            "update": "SQ30.-24",
+            "step_bits": 6,
+        },
     },
 }
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
 def test_decide(simulator: str) -> None:
-    simulate("decide", UNITS, simulator=simulator)
+    simulate("decide", UNITS, simulator=simulator, effort=EFFORT[simulator])
 
 
 @pytest.mark.slow

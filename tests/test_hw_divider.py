@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from simulators import SIMULATORS, refuses
 
 from kappa_rtl.hw.divider import Divider
 from kappa_rtl.sim.bench import simulate
+from simulators import SIMULATORS, refuses
 
 UNITS = {f"m{bits}": {"bits": bits} for bits in (2, 4, 5, 6, 24)}
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from simulators import SIMULATORS, refuses
 
 from kappa_rtl.hw.norm import Normaliser
 from kappa_rtl.sim.bench import simulate
+from simulators import SIMULATORS, refuses
 
 SUMS = {
     "l1": {"lanes": 1, "width": 3, "energy_bits": 13},

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from simulators import SIMULATORS, refuses
 
 from kappa_rtl.hw.sqrt import SquareRoot
 from kappa_rtl.sim.bench import simulate
+from simulators import SIMULATORS, refuses
 
 SIZES = ((2, 3), (8, 3), (8, 5), (8, 9), (10, 4), (10, 6), (42, 25), (54, 25))
 UNITS = {f"w{width}_k{bits}": {"width": width, "bits": bits} for width, bits in SIZES}

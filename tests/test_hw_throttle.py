@@ -6,9 +6,18 @@ import pytest
 
 from kappa_rtl.sim.bench import simulate
 from kappa_rtl.sim.bench_throttle import speed
+from simulators import EFFORT
 
 SMALL = {
-    **{"law": "stability_margin", "eta": 0.5, "eps": "1/1048576", "dead_after": 3, "mantissa_bits": 8, "exponent_bits": 6, "step_bits": 9},
+    **{
+        "law": "stability_margin",
+        "eta": 0.5,
+        "eps": "1/1048576",
+        "dead_after": 3,
+        "mantissa_bits": 8,
+        "exponent_bits": 6,
+        "step_bits": 9,
+    },
     **{"gradient": "SQ2.6", "weight": "SQ1.5", "update": "SQ1.7"},
 }
 UNITS = {
@@ -29,7 +38,7 @@ def test_throttle() -> None:
 @pytest.mark.icarus
 def test_throttle_icarus() -> None:
     """Without the widest unit, and with fewer steps: this simulator takes long."""
-    simulate("throttle", UNITS, simulator="icarus", effort=0)
+    simulate("throttle", UNITS, simulator="icarus", effort=EFFORT["icarus"])
 
 
 def test_speed_of_a_core_driven_beat_by_beat() -> None:
@@ -40,5 +49,13 @@ def test_speed_of_a_core_driven_beat_by_beat() -> None:
 
 @pytest.mark.slow
 def test_throttle_long() -> None:
-    wide = {"law": "stability_margin", "eta": 0.1, "elements": 333, "lanes": 32, "gradient": "SQ6.20", "weight": "SQ2.24", "update": "SQ1.22"}
+    wide = {
+        "law": "stability_margin",
+        "eta": 0.1,
+        "elements": 333,
+        "lanes": 32,
+        "gradient": "SQ6.20",
+        "weight": "SQ2.24",
+        "update": "SQ1.22",
+    }
     simulate("throttle", UNITS | EIGHT | {"l32": wide}, simulator="verilator", seed=2, effort=8)

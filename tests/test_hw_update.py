@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from simulators import SIMULATORS
 
 from kappa_rtl.golden.formats import Overflow, Rounding
 from kappa_rtl.sim.bench import simulate
+from simulators import EFFORT, SIMULATORS
 
 # Where the grids lie to each other decides which path a lane has; each is tried whole, lanes and last beats of every kind.
 GRIDS = {
@@ -16,8 +16,22 @@ GRIDS = {
     "much_finer_update": {"gradient": "SQ1.3", "weight": "SQ3.1", "update": "SQ1.6", "lanes": 2, "elements": 2},
     "same_grid": {"gradient": "SQ3.2", "weight": "SQ1.4", "update": "SQ0.4", "lanes": 8, "elements": 12},
     "coarser_update": {"gradient": "SQ2.2", "weight": "SQ0.4", "update": "SQ2.2", "lanes": 4, "elements": 7},
-    "product_on_the_update_grid": {"gradient": "SQ4.0", "weight": "SQ1.3", "update": "SQ1.5", "lanes": 5, "elements": 5, "step_bits": 4},
-    "product_coarser_than_update": {"gradient": "SQ5.-1", "weight": "SQ1.3", "update": "SQ1.9", "lanes": 1, "elements": 3, "step_bits": 4},
+    "product_on_the_update_grid": {
+        "gradient": "SQ4.0",
+        "weight": "SQ1.3",
+        "update": "SQ1.5",
+        "lanes": 5,
+        "elements": 5,
+        "step_bits": 4,
+    },
+    "product_coarser_than_update": {
+        "gradient": "SQ5.-1",
+        "weight": "SQ1.3",
+        "update": "SQ1.9",
+        "lanes": 1,
+        "elements": 3,
+        "step_bits": 4,
+    },
     "hidden_update": {"gradient": "SQ1.4", "weight": "SQ4.0", "update": "SQ-2.6", "lanes": 1, "elements": 1},
 }
 REAL = {
@@ -33,19 +47,25 @@ UNITS = {name: COMMON | grids for name, grids in GRIDS.items()} | {name: {"eta":
 MODES = list(itertools.product([r for r in Rounding if r is not Rounding.STOCHASTIC], Overflow))
 ROUNDED = {
     f"{rounding}_{overflow}": COMMON
-    | {"gradient": "SQ2.2", "lanes": 4, "elements": 4, "update": f"SQ0.5,{rounding},{overflow}", "weight": f"SQ1.3,{other[0]},{other[1]}"}
+    | {
+        "gradient": "SQ2.2",
+        "lanes": 4,
+        "elements": 4,
+        "update": f"SQ0.5,{rounding},{overflow}",
+        "weight": f"SQ1.3,{other[0]},{other[1]}",
+    }
     for (rounding, overflow), other in zip(MODES, MODES[9:] + MODES[:9], strict=True)
 }
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
 def test_update(simulator: str) -> None:
-    simulate("update", UNITS, simulator=simulator)
+    simulate("update", UNITS, simulator=simulator, effort=EFFORT[simulator])
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
 def test_rounding_and_overflow(simulator: str) -> None:
-    simulate("update", ROUNDED, simulator=simulator, only="every_direction_with_every_weight")
+    simulate("update", ROUNDED, simulator=simulator, effort=EFFORT[simulator], only="every_direction_with_every_weight")
 
 
 @pytest.mark.slow

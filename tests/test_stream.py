@@ -7,7 +7,6 @@ import re
 import pytest
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data
-from simulators import SIMULATORS
 
 from kappa_rtl.golden.formats import Scalar, ScalarFormat
 from kappa_rtl.hw.scalar import scalar_layout
@@ -15,6 +14,7 @@ from kappa_rtl.sim.bench import simulate
 from kappa_rtl.sim.runner import SimulationError
 from kappa_rtl.sim.scoreboard import Mismatch, Scoreboard
 from kappa_rtl.sim.stream import pack, unpack
+from simulators import SIMULATORS
 
 # A register between two streams. Each offender is this text with some of it replaced.
 HONEST = """
@@ -62,7 +62,11 @@ UNDEFINED = {"undefined": ("= word;", "= word ^ never;", "every bit of a valid p
 def verilog(offenders: dict[str, tuple[str, str, str]]) -> str:
     """All of them in one module, as a bank of components has it."""
     inputs, outputs = ("i__payload", "i__valid", "o__ready"), ("o__payload", "o__valid", "i__ready")
-    wires = [(name, port, "[3:0] " if "payload" in port else "", "input" if port in inputs else "output") for name in offenders for port in inputs + outputs]
+    wires = [
+        (name, port, "[3:0] " if "payload" in port else "", "input" if port in inputs else "output")
+        for name in offenders
+        for port in inputs + outputs
+    ]
     ports = ", ".join(f"{direction} {width}{name}__{port}" for name, port, width, direction in wires)
     modules, instances = [], []
     for name, (old, new, _) in offenders.items():
@@ -71,22 +75,38 @@ def verilog(offenders: dict[str, tuple[str, str, str]]) -> str:
         modules.append(text.replace(old, new) if old else text)
         pins = ", ".join(f".{port}({name}__{port})" for port in inputs + outputs)
         instances.append(f"  {name} {name}_ (.clk(clk), .rst(rst), {pins});")
-    return "/* verilator lint_off UNUSEDSIGNAL */\n/* verilator lint_off UNDRIVEN */\n/* verilator lint_off DECLFILENAME */\n" + "\n".join(
-        [*modules, f"module stream (input clk, input rst, {ports});", *instances, "endmodule", ""]
+    return (
+        "/* verilator lint_off UNUSEDSIGNAL */\n/* verilator lint_off UNDRIVEN */\n/* verilator lint_off DECLFILENAME */\n"
+        + "\n".join([*modules, f"module stream (input clk, input rst, {ports});", *instances, "endmodule", ""])
     )
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
 def test_the_checker_finds_offenders(simulator: str) -> None:
     offenders = OFFENDERS | (UNDEFINED if simulator == "icarus" else {})  # Verilator knows no undefined bits
-    simulate("stream", {name: {"offence": rule} for name, (_, _, rule) in offenders.items()}, simulator=simulator, verilog=verilog(offenders))
+    simulate(
+        "stream",
+        {name: {"offence": rule} for name, (_, _, rule) in offenders.items()},
+        simulator=simulator,
+        verilog=verilog(offenders),
+    )
 
 
 def test_a_failure_in_the_simulator_is_a_failure_here() -> None:
     """And tells the component, the seed and the rule."""
     offender = {"fickle": OFFENDERS["fickle"]}
-    with pytest.raises(SimulationError, match=r"1 of 1 tests failed(.|\n)*fickle must be accused that 'nothing'.*fickle, seed 7: fickle__o, cycle"):
-        simulate("stream", {"fickle": {"offence": "nothing"}}, simulator="verilator", seed=7, only="offenders", verilog=verilog(offender))
+    with pytest.raises(
+        SimulationError,
+        match=r"1 of 1 tests failed(.|\n)*fickle must be accused that 'nothing'.*fickle, seed 7: fickle__o, cycle",
+    ):
+        simulate(
+            "stream",
+            {"fickle": {"offence": "nothing"}},
+            simulator="verilator",
+            seed=7,
+            only="offenders",
+            verilog=verilog(offender),
+        )
 
 
 def test_payloads_pack_and_unpack() -> None:
