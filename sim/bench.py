@@ -241,19 +241,22 @@ def benches(dut: Any, component: Callable[..., Any]) -> Iterator[Bench]:
         yield Bench(dut, name, one, told)
 
 
-async def interrupt(bench: Bench, ask: Callable[[Scoreboard], None], cycles: int, response: str = "o") -> None:
-    """Reset the component that many cycles into its work, its output stalled, and see that it then does its work anew."""
+async def interrupt(bench: Bench, cycles: int, ask: Callable[..., None], *values: Any) -> None:
+    """Reset the component that many cycles into its work, its output stalled, and see that it then does it anew.
+
+    ``ask(board, *values)`` asks for the work.
+    """
     await bench.reset()
     bench.pace(stall=1)
-    ask(bench.board(response))
+    ask(bench.board("o"), *values)
     await bench.tick(cycles)
     await bench.reset()
     bench.pace()
-    board = bench.board(response)
-    ask(board)
+    board = bench.board("o")
+    ask(board, *values)
     await bench.drain(board)
 
 
 def paces() -> Iterator[tuple[float, float]]:
     """Every level of idling with every level of backpressure."""
-    return itertools.product(LEVELS.values(), repeat=2)
+    return itertools.product(LEVELS.values(), LEVELS.values())

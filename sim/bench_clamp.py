@@ -29,7 +29,7 @@ def longest(bench: Bench) -> int:
     """The cycles that the contract allows: the unit's for its seven operations, and two for each."""
     cost = bench.component.unit.latency
     order = ("MAX", "MUL", "ADD", "DIV", "MAX", "MIN", "STEP")
-    return sum(cost[Operation[name]] + 2 for name in order)  # type: ignore[no-any-return]
+    return sum(cost[Operation[name]] + 2 for name in order)
 
 
 class Law:
@@ -157,4 +157,4 @@ async def reset_in_the_middle(dut: Any) -> None:
         for cycles in (1, 4, 10, 25, 40, 70, longest(bench) + 3):
             law = Law(bench, laws(bench)[1], Source.MAX)
             pair = scalar(bench, 1), scalar(bench, 2)
-            await interrupt(bench, lambda board, law=law, pair=pair: law.ask(board, *pair), cycles)
+            await interrupt(bench, cycles, law.ask, *pair)

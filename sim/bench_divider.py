@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import cocotb
@@ -106,4 +107,4 @@ async def reset_in_the_middle(dut: Any) -> None:
     for bench in benches(dut, component):
         for cycles in (1, 3, bench.component.latency, bench.component.latency + 3):
             pair = bench.rng.choice(pairs(bench, 1))
-            await interrupt(bench, lambda board, bench=bench, pair=pair: ask(bench, board, *pair), cycles)
+            await interrupt(bench, cycles, partial(ask, bench), *pair)

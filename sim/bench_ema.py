@@ -26,7 +26,7 @@ def component(mantissa_bits: int, exponent_bits: int) -> Shared:
 def longest(bench: Bench) -> int:
     """The cycles that the contract allows: the unit's for two products and a sum, and two for each."""
     cost = bench.component.unit.latency
-    return sum(cost[op] + 2 for op in (Operation.MUL, Operation.MUL, Operation.ADD))  # type: ignore[no-any-return]
+    return sum(cost[op] + 2 for op in (Operation.MUL, Operation.MUL, Operation.ADD))
 
 
 class Weights:
@@ -127,4 +127,4 @@ async def reset_in_the_middle(dut: Any) -> None:
         for cycles in (1, 5, 12, 25, longest(bench) + 3):
             weights = Weights(bench, *choices(bench)[-1])
             pair = scalar(bench, 0, 5), scalar(bench, 0, 5)
-            await interrupt(bench, lambda board, weights=weights, pair=pair: weights.ask(board, *pair), cycles)
+            await interrupt(bench, cycles, weights.ask, *pair)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import cocotb
@@ -134,7 +135,7 @@ async def sum_after_a_reset_in_the_middle(dut: Any) -> None:
             continue
         for cycles in (1, 2, 4, 6, 8, 20):
             pairs = numbers(bench, 4)
-            await interrupt(bench, lambda board, bench=bench, pairs=pairs: add_up(bench, board, pairs), cycles)
+            await interrupt(bench, cycles, partial(add_up, bench), pairs)
 
 
 # ------------------------------------------------------------------------------------------------ the normaliser
@@ -209,7 +210,7 @@ async def normaliser_after_a_reset_in_the_middle(dut: Any) -> None:
         if is_sum(bench):
             continue
         for cycles in (1, 2, bench.component.latency + 3):
-            await interrupt(bench, lambda board, bench=bench: normalise(bench, board, 1), cycles)
+            await interrupt(bench, cycles, partial(normalise, bench), 1)
 
 
 @cocotb.test

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import Any
 
 import cocotb
@@ -250,6 +251,6 @@ async def reset_in_the_middle(dut: Any) -> None:
         longest = max(bench.component.latency.values())
         for op, cycles in itertools.product(BINARY, (2, 5, 9, longest + 2)):
             pair = operands(bench, op)
-            await interrupt(bench, lambda board, bench=bench, op=op, pair=pair: ask(bench, board, op, *pair), cycles)
+            await interrupt(bench, cycles, partial(ask, bench), op, *pair)
         for cycles in (1, 4, longest + 2):
-            await interrupt(bench, lambda board, bench=bench: ask_root(bench, board, 5, 0), cycles)
+            await interrupt(bench, cycles, partial(ask_root, bench), 5, 0)

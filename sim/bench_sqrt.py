@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import cocotb
@@ -103,4 +104,4 @@ async def reset_in_the_middle(dut: Any) -> None:
     for bench in benches(dut, component):
         for cycles in (1, 3, bench.component.latency, bench.component.latency + 3):
             radicand = radicands(bench, 1)[-1]
-            await interrupt(bench, lambda board, bench=bench, radicand=radicand: ask(bench, board, radicand), cycles)
+            await interrupt(bench, cycles, partial(ask, bench), radicand)

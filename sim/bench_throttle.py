@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import operator
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +101,7 @@ class Run:
     def _beats(self, codes: Codes, fmt: Fixed, zeros: bool = False) -> list[list[int]]:
         missing = self.config.beats * self.config.lanes - codes.size
         rest = np.zeros(missing, np.int64) if zeros else self._noise(missing, fmt)
-        return np.concatenate([codes, rest]).reshape(self.config.beats, self.config.lanes).tolist()  # type: ignore[no-any-return]
+        return np.concatenate([codes, rest]).reshape(self.config.beats, self.config.lanes).tolist()
 
 
 def inputs(bench: Bench) -> tuple[str, str]:
@@ -216,6 +218,11 @@ async def reach(bench: Bench, phase: str, before: int) -> None:
     await bench.tick(bench.rng.randint(0, 40 if phase in ("decide", "next absorb", "idle") else min(beats, 12)))
 
 
+def held_up(bench: Bench) -> bool:
+    """The registers are offered."""
+    return bool(bench.monitors["registers"].stream.valid)
+
+
 PHASES = ("absorb", "decide", "apply", "apply held up", "registers held up", "next absorb", "idle")
 
 
@@ -265,7 +272,7 @@ async def clear(dut: Any) -> None:
                 await run.drain()
             registers.stall = 1.0
             run.step(loud)
-            await bench.until(lambda bench=bench: bench.monitors["registers"].stream.valid)  # type: ignore[misc]
+            await bench.until(partial(held_up, bench))
             if when == "held up":
                 await pulse(5)
                 await bench.tick(5)
@@ -277,7 +284,7 @@ async def clear(dut: Any) -> None:
                 wire.value = 0
                 run.clear()
             registers.stall = 0.0
-            await bench.until(lambda run=run: not run.registers)  # type: ignore[misc]
+            await bench.until(partial(operator.not_, run.registers))
             if when == "right after":
                 await bench.tick()  # the registers are gone since the rising edge
                 await pulse()

@@ -31,9 +31,10 @@ def pack(shape: Any, value: Any) -> int:
         named = value._asdict() if hasattr(value, "_asdict") else value
         return sum(pack(field.shape, named[key]) << field.offset for key, field in shape)
     if isinstance(shape, data.ArrayLayout):
-        width = Shape.cast(shape.elem_shape).width
+        width: int = Shape.cast(shape.elem_shape).width
         return sum(pack(shape.elem_shape, item) << width * i for i, item in enumerate(value))
-    return int(value) & ((1 << Shape.cast(shape).width) - 1)
+    width = Shape.cast(shape).width
+    return int(value) & ((1 << width) - 1)
 
 
 def unpack(shape: Any, word: int) -> Any:
