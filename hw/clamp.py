@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 from kappa_rtl.golden import config as golden_config
 from kappa_rtl.golden.formats import ScalarFormat
 
-from .scalar import Operation, constant, issue, scalar_layout, unit_signature
+from .scalar import Operation, constant, issue, offer, scalar_layout, unit_signature
 
 
 class Source(enum.Enum):
@@ -65,6 +65,7 @@ class AlphaLaw(wiring.Component):
         alpha = Signal(scalar, reset_less=True)
         step = Signal.like(self.o.payload.step, reset_less=True)
         m.d.comb += [self.o.payload.alpha.eq(alpha), self.o.payload.step.eq(step)]
+        requests = []
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.i.ready.eq(1)
@@ -75,21 +76,22 @@ class AlphaLaw(wiring.Component):
                     m.next = "SCALE"
                     with m.If(self.source == Source.MAX):
                         m.next = "LARGER"
-            issue(m, self.unit, "LARGER", Operation.MAX, x, other, x, "SCALE")
-            issue(m, self.unit, "SCALE", Operation.MUL, self.gain, x, x, "OFFSET")
-            issue(m, self.unit, "OFFSET", Operation.ADD, self.bias, x, x, "TEST")
+            requests.append(issue(m, self.unit, "LARGER", Operation.MAX, x, other, x, "SCALE"))
+            requests.append(issue(m, self.unit, "SCALE", Operation.MUL, self.gain, x, x, "OFFSET"))
+            requests.append(issue(m, self.unit, "OFFSET", Operation.ADD, self.bias, x, x, "TEST"))
             with m.State("TEST"):
                 m.d.sync += alpha.eq(one)
                 m.next = "STEP"
                 with m.If(x.m[-1]):
                     m.next = "DIVIDE"
-            issue(m, self.unit, "DIVIDE", Operation.DIV, self.num, x, alpha, "FLOOR")
-            issue(m, self.unit, "FLOOR", Operation.MAX, self.alpha_min, alpha, alpha, "CEILING")
-            issue(m, self.unit, "CEILING", Operation.MIN, one, alpha, alpha, "STEP")
+            requests.append(issue(m, self.unit, "DIVIDE", Operation.DIV, self.num, x, alpha, "FLOOR"))
+            requests.append(issue(m, self.unit, "FLOOR", Operation.MAX, self.alpha_min, alpha, alpha, "CEILING"))
+            requests.append(issue(m, self.unit, "CEILING", Operation.MIN, one, alpha, alpha, "STEP"))
             applied = Mux(self.enabled, alpha, one)
-            issue(m, self.unit, "STEP", Operation.STEP, applied, self.eta, step, "RESPOND", field="step")
+            requests.append(issue(m, self.unit, "STEP", Operation.STEP, applied, self.eta, step, "RESPOND", field="step"))
             with m.State("RESPOND"):
                 m.d.comb += self.o.valid.eq(1)
                 with m.If(self.o.ready):
                     m.next = "IDLE"
+        offer(m, self.unit, requests)
         return m

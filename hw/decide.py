@@ -17,7 +17,7 @@ from kappa_rtl.golden.formats import ScalarFormat
 from .clamp import AlphaLaw, Source
 from .ema import Ema
 from .norm import Normaliser
-from .scalar import Operation, ScalarUnit, issue, scalar_layout, share, unit_signature
+from .scalar import Operation, ScalarUnit, issue, offer, scalar_layout, share, unit_signature
 
 
 class OnStill(enum.Enum):
@@ -158,13 +158,14 @@ class Decide(wiring.Component):
         base_gradient = data.Const(scalar, _exponent(fmt, base - config.grids.gradient.fraction_bits))
         base_weight = data.Const(scalar, _exponent(fmt, base - config.grids.weight.fraction_bits))
 
+        requests = []
         with m.FSM():
             with m.State("GRADIENT"):
                 m.d.comb += [normaliser.i.valid.eq(self.i.valid), self.i.ready.eq(normaliser.i.ready)]
                 with m.If(self.i.valid & self.i.ready):
                     m.d.sync += ahead.eq(0)
                     m.next = "ROOT A"
-            issue(m, own, "ROOT A", Operation.ROOT, base_gradient, Const(0, scalar.size), status.norm_gradient, "CURVATURE")
+            requests.append(issue(m, own, "ROOT A", Operation.ROOT, base_gradient, Const(0, scalar.size), status.norm_gradient, "CURVATURE"))
             with m.State("CURVATURE"):
                 m.d.sync += still_run.eq(0)
                 with m.If(status.still):
@@ -185,7 +186,7 @@ class Decide(wiring.Component):
                         with m.Default():  # ||dtheta|| + eps, exactly eps
                             m.d.sync += divisor.eq(c.eps)
                             m.next = "RATIO"
-            issue(m, own, "RATIO", Operation.DIV, status.norm_gradient, divisor, status.curvature, "AVERAGE")
+            requests.append(issue(m, own, "RATIO", Operation.DIV, status.norm_gradient, divisor, status.curvature, "AVERAGE"))
             with m.State("AVERAGE"):
                 m.next = "EMA"
                 with m.If(status.still & (self.control.on_still == OnStill.FLOOR)):
@@ -224,13 +225,15 @@ class Decide(wiring.Component):
                 with m.If(self.i.valid & self.i.ready):
                     m.d.sync += ahead.eq(1)
                     m.next = "ROOT B"
-            issue(m, own, "ROOT B", Operation.ROOT, base_weight, Const(0, scalar.size), status.norm_motion, "STILL")
+            requests.append(issue(m, own, "ROOT B", Operation.ROOT, base_weight, Const(0, scalar.size), status.norm_motion, "STILL"))
             with m.State("STILL"):
                 m.d.sync += status.still.eq(~status.norm_motion.m[-1])
                 m.next = "DIVISOR"
                 with m.If(~status.norm_motion.m[-1]):
                     m.next = "GRADIENT"
-            issue(m, own, "DIVISOR", Operation.ADD, status.norm_motion, c.eps, divisor, "GRADIENT")
+            requests.append(issue(m, own, "DIVISOR", Operation.ADD, status.norm_motion, c.eps, divisor, "GRADIENT"))
+
+        offer(m, own, requests)
 
         # Flags show when a step does what raised them; the sum with eps is made ahead, and its flag waits for its step.
         early = Signal()

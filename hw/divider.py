@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Module, Mux, ResetSignal, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -20,6 +20,8 @@ class Divider(wiring.Component):
 
     The remainder R keeps ``R < 2 * divisor``: a digit is one if R - divisor does not borrow, and then
     ``R' = 2 * (R - divisor)``, else ``R' = 2 * R``.
+
+    The remainder is zero while no division is under way, so that loading it is an OR and not a further choice.
 
     A dividend without its top bit counts as zero: quotient 0 at once. The divisor must be normalised.
 
@@ -58,6 +60,13 @@ class Divider(wiring.Component):
         m.d.comb += [trial.eq(remainder - divisor), digit.eq(~trial[-1])]
 
         done = quotient[-1] | zero
+        # Of its own, so that what chooses by `digit` fits one look-up table of four inputs.
+        load = Signal(self.bits, attrs={"keep": 1})
+        m.d.comb += load.eq(Mux(self.i.valid & ~busy, self.i.payload.dividend, 0))
+        with m.If(ResetSignal() | (busy & done & self.o.ready)):
+            m.d.sync += remainder.eq(0)
+        with m.Elif(~busy | ~done):
+            m.d.sync += remainder.eq((Mux(digit, trial, remainder) << 1) | load)
         m.d.comb += [
             self.i.ready.eq(~busy),
             self.o.valid.eq(busy & done),
@@ -67,7 +76,6 @@ class Divider(wiring.Component):
         ]
         with m.If(~busy):
             m.d.sync += [
-                remainder.eq(self.i.payload.dividend),
                 divisor.eq(self.i.payload.divisor),
                 quotient.eq(0),
                 zero.eq(~self.i.payload.dividend[-1]),
@@ -77,7 +85,6 @@ class Divider(wiring.Component):
             ]
         with m.Elif(~done):
             m.d.sync += [
-                remainder.eq(Mux(digit, trial, remainder) << 1),
                 quotient.eq((quotient << 1) | digit),
                 first.eq(0),
                 below.eq(below | (first & ~digit)),

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from kappa_rtl.golden.formats import ScalarFormat
 
-from .scalar import Operation, issue, scalar_layout, unit_signature
+from .scalar import Operation, issue, offer, scalar_layout, unit_signature
 
 
 class Ema(wiring.Component):
@@ -38,17 +38,19 @@ class Ema(wiring.Component):
         kept = Signal(self._scalar, reset_less=True)
         added = Signal(self._scalar, reset_less=True)
         m.d.comb += self.o.payload.eq(kept)
+        requests = []
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.i.ready.eq(1)
                 m.d.sync += [kept.eq(self.i.payload.average), added.eq(self.i.payload.value)]
                 with m.If(self.i.valid):
                     m.next = "KEEP"
-            issue(m, self.unit, "KEEP", Operation.MUL, self.keep, kept, kept, "WEIGH")
-            issue(m, self.unit, "WEIGH", Operation.MUL, self.rho, added, added, "JOIN")
-            issue(m, self.unit, "JOIN", Operation.ADD, kept, added, kept, "RESPOND")
+            requests.append(issue(m, self.unit, "KEEP", Operation.MUL, self.keep, kept, kept, "WEIGH"))
+            requests.append(issue(m, self.unit, "WEIGH", Operation.MUL, self.rho, added, added, "JOIN"))
+            requests.append(issue(m, self.unit, "JOIN", Operation.ADD, kept, added, kept, "RESPOND"))
             with m.State("RESPOND"):
                 m.d.comb += self.o.valid.eq(1)
                 with m.If(self.o.ready):
                     m.next = "IDLE"
+        offer(m, self.unit, requests)
         return m

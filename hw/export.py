@@ -18,6 +18,7 @@ from amaranth.lib import data, wiring
 
 from kappa_rtl.golden.config import ThrottleConfig
 
+from . import multiplier
 from .decide import control_words
 from .throttle import StreamingThrottle, Throttle
 
@@ -27,6 +28,7 @@ HEADER = """\
 """
 
 WAIVERS = {
+    "PROCASSINIT": "registers have a value at power-up as well as after reset",
     "DECLFILENAME": "one file holds the whole hierarchy",
     "UNUSEDSIGNAL": "slices of intermediate words are named whole and used in part",
     "CASEINCOMPLETE": "state registers hold encoded states only; the default is the assignment before the case",
@@ -41,6 +43,10 @@ def to_verilog(component: wiring.Component, name: str) -> str:
     body = re.sub(r"\A(\s*/\*.*?\*/\s*|\s*//[^\n]*\n)*", "", body, flags=re.DOTALL)
     waivers = "".join(f"/* verilator lint_off {rule} */ // {why}\n" for rule, why in WAIVERS.items())
     header = HEADER.format(name=name, version=metadata.version("kappa-rtl"))
+    if multiplier.CELL in body:
+        body += "\n" + multiplier.SOURCE.read_text()
+    # Prefixed as Amaranth's own modules are, so that two units fit into one design.
+    body = body.replace(multiplier.CELL, f"{name}_multiply")
     return f"{header}{waivers}{body}"
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal, signed, unsigned
+from amaranth.hdl import Module, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from .multiplier import Multiplier
 from .scalar import radicand_layout
 
 
 class SumOfSquares(wiring.Component):
     """``sum((minuend - subtrahend)**2)`` over all lanes and beats up to the one marked ``last``; an exact integer.
 
-    Pipeline: difference, square, a level of the adder tree a stage, accumulator. Lanes from ``tail`` on count as zero in
+    Pipeline: difference, operand, square, a level of the adder tree a stage, accumulator. Lanes from ``tail`` on count as zero in
     the last beat.
 
     Args:
@@ -41,7 +42,7 @@ class SumOfSquares(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from accepting the last beat to offering the sum."""
-        return 3 + (self.lanes - 1).bit_length()
+        return 4 + (self.lanes - 1).bit_length()
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -51,16 +52,15 @@ class SumOfSquares(wiring.Component):
 
         terms = []
         for lane in range(self.lanes):
+            squarer = Multiplier(self.width + 1, self.width + 1)
+            m.submodules[f"squarer{lane}"] = squarer
             difference = Signal(signed(self.width + 1), name=f"difference{lane}", reset_less=True)
-            square = Signal(2 * self.width + 1, name=f"square{lane}", reset_less=True)
-            m.d.sync += [
-                difference.eq(self.i.payload.minuend[lane] - self.i.payload.subtrahend[lane]),
-                square.eq(difference * difference),
-            ]
+            m.d.comb += [squarer.a.eq(difference), squarer.b.eq(difference), squarer.enable.eq(1)]
+            m.d.sync += difference.eq(self.i.payload.minuend[lane] - self.i.payload.subtrahend[lane])
             if lane >= self.tail:
                 with m.If(self.i.payload.last):
                     m.d.sync += difference.eq(0)
-            terms.append(square)
+            terms.append(squarer.o[: 2 * self.width + 1])
 
         valid, last = taken, taken & self.i.payload.last
         for stage in range(self.latency - 1):  # the tokens keep step with the data

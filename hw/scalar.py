@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import enum
-from typing import Any
+import functools
+import operator
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
@@ -13,13 +16,18 @@ from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.golden.formats import Scalar, ScalarFormat
 
 from .divider import Divider
+from .multiplier import Multiplier
 from .sqrt import SquareRoot
 
-__all__ = ["Operation", "ScalarUnit", "Shared", "constant", "issue", "scalar_layout", "unit_signature"]
+__all__ = ["Operation", "ScalarUnit", "Shared", "constant", "issue", "offer", "scalar_layout", "unit_signature"]
 
 
-LEAP = 8
-"""Places that a shift takes in one cycle while it can; the rest one by one."""
+LEAPS = (8, 3, 1)
+"""Places that a shift takes in one cycle: the largest of these that is not beyond its end."""
+
+
+CHUNK = 17
+"""Bits of the multiplicand that one hardware multiplier takes: 18 less a sign."""
 
 
 class Operation(enum.Enum):
@@ -73,12 +81,12 @@ class ScalarUnit(wiring.Component):
     operation brings its exact result there, with what fell off below in a sticky bit, and one rounder (nearest, ties to
     even) serves them all::
 
-        ADD     SORT -> SHIFT the smaller operand right, a bit or eight a cycle -> SUM -> CARRY -> ROUND -> RANGE
-        MUL     SORT -> MULTIPLY, `digit` bits a cycle                        -> CARRY -> ROUND -> RANGE
-        STEP    SORT -> MULTIPLY -> SHIFT to the step grid                             -> ROUND
-        DIV     SORT -> DIVIDE                                                         -> ROUND -> RANGE
-        ROOT    SORT -> EXTRACT                                                        -> ROUND -> RANGE
-        MAX/MIN SORT
+        ADD     START -> SORT -> SHIFT the smaller operand right -> SUM -> CARRY -> ROUND -> RANGE
+        MUL     START -> MULTIPLY, `digit` bits a cycle                 -> CARRY -> ROUND -> RANGE
+        STEP    START -> MULTIPLY -> SHIFT to the step grid                      -> ROUND
+        DIV     START -> DIVIDE                                                  -> ROUND -> RANGE
+        ROOT    START -> EXTRACT                                                 -> ROUND -> RANGE
+        MAX/MIN START -> SORT
 
     Overflow gives the largest finite scalar and ``overflow``; underflow gives zero and ``underflow``; x/0 is an overflow
     for x > 0 and zero for x = 0. STEP rounds the exact product once and saturates.
@@ -87,15 +95,15 @@ class ScalarUnit(wiring.Component):
         fmt: the scalar format.
         step_bits, step_fraction: width and fraction bits of the step grid.
         radicand_bits: width of the normalised radicand, even.
-        digit: multiplier bits consumed per cycle.
+        digit: multiplier bits consumed per cycle, at most 17.
 
     Ports: ``i`` requests, ``radicand`` normalised integers for ROOT, ``o`` responses. An operation starts when the
     previous response was taken. :attr:`latency` bounds the cycles from request to response.
     """
 
-    def __init__(self, *, fmt: ScalarFormat, step_bits: int, step_fraction: int, radicand_bits: int, digit: int = 8) -> None:
+    def __init__(self, *, fmt: ScalarFormat, step_bits: int, step_fraction: int, radicand_bits: int, digit: int = 12) -> None:
         self.fmt, self.step_bits, self.step_fraction = fmt, step_bits, step_fraction
-        self.radicand_bits, self.digit = radicand_bits, min(digit, fmt.mantissa_bits)
+        self.radicand_bits, self.digit = radicand_bits, min(digit, fmt.mantissa_bits, CHUNK)
         self.fraction = max(fmt.mantissa_bits, step_bits + 1)
         super().__init__(
             {
@@ -116,27 +124,29 @@ class ScalarUnit(wiring.Component):
 
     @property
     def latency(self) -> dict[Operation, int]:
-        """The most cycles from accepting a request (with its radicand) to offering the response, by operation."""
+        """The most cycles from accepting a request (a radicand waiting) to offering the response, by operation."""
         bits = self.fmt.mantissa_bits
         digits = -(-bits // self.digit)
 
         def shift(places: int) -> int:
-            return max(n // LEAP + n % LEAP for n in range(places + 1))
+            def cycles(n: int) -> int:
+                return 1 + cycles(n - next(leap for leap in LEAPS if leap <= n)) if n else 0
+
+            return max(map(cycles, range(places + 1)))
 
         return {
             Operation.ADD: shift(bits + 1) + 8,
-            Operation.MUL: digits + 6,
+            Operation.MUL: digits + 8,
             Operation.DIV: bits + 7,
-            Operation.MAX: 2,
-            Operation.MIN: 2,
-            Operation.STEP: digits + shift(self.fraction + 2) + 6,
-            Operation.ROOT: bits + 5,
+            Operation.MAX: 3,
+            Operation.MIN: 3,
+            Operation.STEP: digits + shift(self.fraction + 2) + 7,
+            Operation.ROOT: bits + 6,
         }
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         bits, exponent_bits, digit = self.fmt.mantissa_bits, self.fmt.exponent_bits, self.digit
-        low, high = self.fmt.exponents
         fraction = self.fraction
         layout = scalar_layout(self.fmt)
 
@@ -153,7 +163,7 @@ class ScalarUnit(wiring.Component):
         underflow = Signal(reset_less=True)
 
         m.submodules.divider = divider = Divider(bits)
-        m.submodules.root = root = SquareRoot(self.radicand_bits, bits + 1)
+        m.submodules.square_root = root = SquareRoot(self.radicand_bits, bits + 1)
         m.d.comb += [
             divider.i.payload.dividend.eq(a.m),
             divider.i.payload.divisor.eq(b.m),
@@ -169,22 +179,29 @@ class ScalarUnit(wiring.Component):
         def key(x: Any) -> Value:
             return Cat(x.m, x.e.as_unsigned() ^ (1 << exponent_bits - 1), x.m[-1])
 
-        smaller = key(a) < key(b)
-        larger_e = Signal(signed(exponent_bits + 3))
-        smaller_e = Signal(signed(exponent_bits + 3))
-        m.d.comb += [larger_e.eq(Mux(smaller, b.e, a.e)), smaller_e.eq(Mux(smaller, a.e, b.e))]
-        apart = Signal(exponent_bits + 1)
-        m.d.comb += apart.eq(larger_e - smaller_e)
-        product_e = Signal(signed(exponent_bits + 3))
-        m.d.comb += product_e.eq(a.e + b.e)
-        # The step's integer part sits above `bits` fraction bits of `work`; this many places down from the product.
-        to_step = Signal(signed(exponent_bits + 10))
-        m.d.comb += to_step.eq(fraction + 1 - 2 * bits - self.step_fraction - product_e)
+        smaller = Signal(reset_less=True)  # a < b
+        apart = Signal(signed(exponent_bits + 1), reset_less=True)  # exponent of a less that of b
+
+        # How far down the shift goes; beyond its reach the shifted operand is below the guard bit, and all of it is sticky.
+        # The step's integer part sits above `bits` fraction bits of `work`; e is the product's exponent when this is used.
+        down = Signal(signed(exponent_bits + 10), reset_less=True)
+        beyond = Signal(reset_less=True)
+        to_step = fraction + 1 - 2 * bits - self.step_fraction
 
         digits = -(-bits // digit)
+        # The multiplicand in chunks, one hardware multiplier for each; every other chunk's product fits beside the next one's.
+        chunks = []
+        for low_bit in range(0, bits, CHUNK):
+            chunk = Multiplier(min(CHUNK, bits - low_bit) + 1, digit + 1)
+            m.submodules[f"multiplier{low_bit // CHUNK}"] = chunk
+            m.d.comb += [chunk.a.eq(Cat(a.m[low_bit : low_bit + CHUNK], 0)), chunk.enable.eq(1)]
+            chunks.append(chunk)
+        even, odd = (Cat(*(_padded(chunk.o, 2 * CHUNK) for chunk in found)) for found in (chunks[::2], chunks[1::2]))
         partial = Signal(bits + digit, reset_less=True)
+        m.d.sync += partial.eq(even + (odd << CHUNK))
         padding = digit * digits - bits  # below the multiplier, so that its top digit is a full one
         multiplier = Signal(digit * digits, reset_less=True)
+        m.d.comb += [chunk.b.eq(Cat(multiplier[:digit], 0)) for chunk in chunks]
         place = fraction - bits + 1 - padding + digit * (digits - 1)
         is_step = op == Operation.STEP
 
@@ -193,18 +210,21 @@ class ScalarUnit(wiring.Component):
             return work[position - 1 :]
 
         kept = at(fraction) if fraction == bits else Mux(is_step, at(bits), at(fraction))
-        below = work[: fraction - 1].any() if fraction == bits else Mux(is_step, work[: bits - 1].any(), work[: fraction - 1].any())
         rounded = Signal(fraction + 2)
-        m.d.comb += rounded.eq((kept >> 1) + (kept[0] & (kept[1] | sticky | below)))
+        tie = kept[0] & ~sticky  # goes up, then back to even
+        raised = (kept >> 1) + kept[0]
+        m.d.comb += rounded.eq(Cat(raised[0] & ~tie, raised[1:]))
+        carried = Signal(reset_less=True)  # all ones were rounded up
+        next_e = Signal.like(e)  # e + 1
+        final_e = Signal.like(e)
+        m.d.comb += final_e.eq(Mux(carried, next_e, e))
+        outside = ~(final_e[exponent_bits - 1 :].all() | ~final_e[exponent_bits - 1 :].any())
 
-        def finish(m: Module, result: Any) -> None:
-            m.d.sync += value.eq(result)
-            m.next = "RESPOND"
+        largest = constant(self.fmt.largest, self.fmt)
 
         with m.FSM():
             with m.State("IDLE"):
-                needs_radicand = self.i.payload.op == Operation.ROOT
-                m.d.comb += self.i.ready.eq(~needs_radicand | (self.radicand.valid & root.i.ready))
+                m.d.comb += self.i.ready.eq(1)
                 m.d.sync += [
                     op.eq(self.i.payload.op),
                     a.eq(self.i.payload.a),
@@ -215,94 +235,95 @@ class ScalarUnit(wiring.Component):
                     step.eq(0),
                     work.eq(0),
                 ]
-                with m.If(self.i.valid & self.i.ready):
-                    m.next = "SORT"
-                with m.If(self.i.valid & needs_radicand & self.radicand.valid):
-                    m.d.comb += [root.i.valid.eq(1), self.radicand.ready.eq(root.i.ready)]
-                    m.d.sync += e.eq(self.i.payload.a.e - self.radicand.payload.shift)
+                with m.If(self.i.valid):
+                    m.next = "START"
 
-            with m.State("SORT"):
-                with m.If(smaller & (op == Operation.ADD)):
-                    m.d.sync += [a.eq(b), b.eq(a)]
+            with m.State("START"):
+                m.d.sync += [smaller.eq(key(a) < key(b)), apart.eq(a.e - b.e), value.eq(0)]
                 with m.Switch(op):
-                    with m.Case(Operation.MAX):
-                        finish(m, Mux(smaller, b, a))
-                    with m.Case(Operation.MIN):
-                        finish(m, Mux(smaller, a, b))
-                    with m.Case(Operation.ADD):
-                        m.d.sync += e.eq(larger_e)
-                        m.next = "ALIGN"
-                        with m.If(~Mux(smaller, a.m[-1], b.m[-1])):
-                            finish(m, Mux(smaller, b, a))
+                    with m.Case(Operation.ADD, Operation.MAX, Operation.MIN):
+                        m.next = "SORT"
                     with m.Case(Operation.MUL, Operation.STEP):
-                        m.d.sync += [e.eq(product_e + (bits - 1)), count.eq(digits), multiplier.eq(b.m << padding)]
+                        m.d.sync += [e.eq(a.e + b.e), count.eq(digits + 2), multiplier.eq(b.m << padding)]
                         m.next = "MULTIPLY"
                         with m.If(~(a.m[-1] & b.m[-1])):
-                            finish(m, Const(0, layout.size))
+                            m.next = "RESPOND"
                     with m.Case(Operation.DIV):
-                        m.d.sync += e.eq(a.e - b.e - (bits - 1))
+                        m.d.sync += e.eq(a.e - b.e)
                         with m.If(~a.m[-1]):
-                            finish(m, Const(0, layout.size))
+                            m.next = "RESPOND"
                         with m.Elif(~b.m[-1]):
-                            m.d.sync += overflow.eq(1)
-                            finish(m, constant(self.fmt.largest, self.fmt))
+                            m.d.sync += [overflow.eq(1), value.eq(largest)]
+                            m.next = "RESPOND"
                         with m.Else():
                             m.d.comb += divider.i.valid.eq(1)
                             m.next = "DIVIDE"
                     with m.Default():
-                        m.next = "EXTRACT"
+                        m.d.comb += [root.i.valid.eq(self.radicand.valid), self.radicand.ready.eq(root.i.ready)]
+                        m.d.sync += e.eq(a.e - self.radicand.payload.shift)
+                        m.next = "START"
+                        with m.If(self.radicand.valid & root.i.ready):
+                            m.next = "EXTRACT"
 
-            with m.State("ALIGN"):
-                # Beyond bits + 1 places the smaller operand is below the guard bit: all of it is sticky.
-                m.d.sync += count.eq(apart)
-                with m.If(apart > bits + 1):
-                    m.d.sync += sticky.eq(1)
-                    m.d.sync += count.eq(0)
-                with m.Else():
-                    m.d.sync += work[fraction : fraction + bits].eq(b.m)
+            with m.State("SORT"):
+                m.d.sync += [
+                    e.eq(Mux(smaller, b.e, a.e)),
+                    work[fraction : fraction + bits].eq(Mux(smaller, a.m, b.m)),
+                    count.eq(Mux(smaller, -apart, apart)),
+                    beyond.eq(Mux(smaller, apart < -(bits + 1), apart > bits + 1)),
+                ]
+                with m.If(smaller):
+                    m.d.sync += a.eq(b)
                 m.next = "SHIFT"
+                # The sum with zero is the larger operand; any other sum overwrites it.
+                m.d.sync += value.eq(Mux(smaller ^ (op == Operation.MIN), b, a))
+                with m.If((op != Operation.ADD) | ~Mux(smaller, a.m[-1], b.m[-1])):
+                    m.next = "RESPOND"
 
             with m.State("MULTIPLY"):
                 shifted = work >> digit
                 m.d.sync += [
-                    partial.eq(a.m * multiplier[:digit]),
                     multiplier.eq(multiplier >> digit),
                     work.eq(Cat(shifted[:place], shifted[place:] + partial)),
                     count.eq(count - 1),
+                    down.eq(to_step - e),
+                    beyond.eq(down > fraction + 2),
                 ]
-                with m.If(count == digits):  # the first partial product is only now on its way
+                with m.If(Cat(count == digits + i for i in range(3)).any()):  # the first partial product is still on its way
                     m.d.sync += work.eq(0)
                 with m.If(count == 0):
+                    m.d.sync += e.eq(e + (bits - 1))
                     m.next = "CARRY"
                     with m.If(is_step):
-                        m.next = "PLACE"
-
-            with m.State("PLACE"):
-                m.next = "SHIFT"
-                m.d.sync += count.eq(to_step)
-                with m.If(to_step < 0):  # at least 2**step_bits
-                    m.d.sync += step.eq(~Const(0, self.step_bits))
-                    finish(m, Const(0, layout.size))
-                with m.Elif(to_step > fraction + 2):  # below half a step ulp
-                    finish(m, Const(0, layout.size))
+                        m.d.sync += count.eq(down)
+                        m.next = "SHIFT"
+                        with m.If(down[-1]):  # at least 2**step_bits
+                            m.d.sync += step.eq(~Const(0, self.step_bits))
+                            m.next = "RESPOND"
+                        with m.Elif(beyond):  # below half a step ulp
+                            m.next = "RESPOND"
 
             with m.State("SHIFT"):
-                with m.If(count == 0):
+                with m.If(beyond):
+                    m.d.sync += [work.eq(0), sticky.eq(1)]
+                    m.next = "SUM"
+                with m.Elif(count == 0):
                     m.next = "SUM"
                     with m.If(is_step):
+                        m.d.sync += sticky.eq(sticky | work[: bits - 1].any())
                         m.next = "ROUND"
-                with m.Elif(count >= LEAP):
-                    m.d.sync += [work.eq(work >> LEAP), sticky.eq(sticky | work[:LEAP].any()), count.eq(count - LEAP)]
-                with m.Else():
-                    m.d.sync += [work.eq(work >> 1), sticky.eq(sticky | work[0]), count.eq(count - 1)]
+                for leap, fits in zip(LEAPS, (count[3:].any(), count[2] | (count[1] & count[0]), 1), strict=True):
+                    with m.Elif(fits):
+                        m.d.sync += [work.eq(work >> leap), sticky.eq(sticky | work[:leap].any()), count.eq(count - leap)]
 
             with m.State("SUM"):
                 m.d.sync += work[fraction:].eq(work[fraction : fraction + bits] + a.m)
                 m.next = "CARRY"
 
             with m.State("CARRY"):
+                m.d.sync += sticky.eq(sticky | work[: fraction - 1].any() | (work[-1] & work[fraction - 1]))
                 with m.If(work[-1]):
-                    m.d.sync += [work.eq(work >> 1), sticky.eq(sticky | work[0]), e.eq(e + 1)]
+                    m.d.sync += [work.eq(work >> 1), e.eq(e + 1)]
                 m.next = "ROUND"
 
             with m.State("DIVIDE"):
@@ -311,7 +332,7 @@ class ScalarUnit(wiring.Component):
                     m.d.sync += [
                         work[fraction - 1 :].eq(divider.o.payload.quotient),
                         sticky.eq(divider.o.payload.sticky),
-                        e.eq(e - divider.o.payload.below),
+                        e.eq(e - Mux(divider.o.payload.below, bits, bits - 1)),
                     ]
                     m.next = "ROUND"
 
@@ -322,24 +343,23 @@ class ScalarUnit(wiring.Component):
                     m.next = "ROUND"
 
             with m.State("ROUND"):
-                m.d.sync += value.m.eq(rounded)
-                with m.If(rounded[bits]):  # all ones rounded up
-                    m.d.sync += [value.m.eq(1 << bits - 1), e.eq(e + 1)]
+                with m.If(~is_step):
+                    m.d.sync += value.m.eq(Cat(rounded[: bits - 1], rounded[bits - 1] | rounded[bits]))
+                m.d.sync += [carried.eq(rounded[bits]), next_e.eq(e + 1)]
                 m.next = "RANGE"
                 with m.If(is_step):
                     m.d.sync += step.eq(Mux(rounded[self.step_bits :].any(), ~Const(0, self.step_bits), rounded))
-                    finish(m, Const(0, layout.size))
+                    m.next = "RESPOND"
 
             with m.State("RANGE"):
-                finish(m, Cat(value.m, e[:exponent_bits]))
+                m.d.sync += value.e.eq(final_e[:exponent_bits])
+                m.next = "RESPOND"
                 with m.If(~value.m[-1]):  # the root of zero
-                    finish(m, Const(0, layout.size))
-                with m.Elif(e > high):
-                    m.d.sync += overflow.eq(1)
-                    finish(m, constant(self.fmt.largest, self.fmt))
-                with m.Elif(e < low):
-                    m.d.sync += underflow.eq(1)
-                    finish(m, Const(0, layout.size))
+                    m.d.sync += value.eq(0)
+                with m.Elif(outside & ~final_e[-1]):
+                    m.d.sync += [overflow.eq(1), value.eq(largest)]
+                with m.Elif(outside):
+                    m.d.sync += [underflow.eq(1), value.eq(0)]
 
             with m.State("RESPOND"):
                 m.d.comb += self.o.valid.eq(1)
@@ -349,10 +369,23 @@ class ScalarUnit(wiring.Component):
         return m
 
 
-def issue(m: Module, unit: Any, state: str, op: Operation, a: Any, b: Any, target: Any, then: str, *, field: str = "value") -> None:
-    """Two FSM states that have the unit do one operation: ``target = op(a, b)``, then on to state ``then``."""
+class Request(NamedTuple):
+    """An operation that a client's FSM asks for while ``asked`` is high."""
+
+    asked: Signal
+    op: Operation
+    a: Any
+    b: Any
+
+
+def issue(m: Module, unit: Any, state: str, op: Operation, a: Any, b: Any, target: Any, then: str, *, field: str = "value") -> Request:
+    """Two FSM states that have the unit do one operation: ``target = op(a, b)``, then on to state ``then``.
+
+    The operands reach the unit by :func:`offer`, to which all requests of a client go.
+    """
+    asked = Signal(name=f"asks_{state.lower().replace(' ', '_')}")
     with m.State(state):
-        m.d.comb += [unit.request.valid.eq(1), unit.request.payload.op.eq(op), unit.request.payload.a.eq(a), unit.request.payload.b.eq(b)]
+        m.d.comb += [unit.request.valid.eq(1), asked.eq(1)]
         with m.If(unit.request.ready):
             m.next = f"{state} WAIT"
     with m.State(f"{state} WAIT"):
@@ -360,18 +393,29 @@ def issue(m: Module, unit: Any, state: str, op: Operation, a: Any, b: Any, targe
         with m.If(unit.response.valid):
             m.d.sync += target.eq(unit.response.payload[field])
             m.next = then
+    return Request(asked, op, a, b)
+
+
+def offer(m: Module, unit: Any, requests: list[Request]) -> None:
+    """Send the request that is asked for; all zeros if none is. One choice a bit, without any order among the requests."""
+    for name in ("op", "a", "b"):
+        port = Value.cast(unit.request.payload[name])
+        m.d.comb += port.eq(_either(Mux(request.asked, Value.cast(getattr(request, name)), 0) for request in requests))
 
 
 def share(m: Module, unit: ScalarUnit, clients: list[Any]) -> None:
     """Let several clients use one unit; at most one of them may have an operation under way at a time."""
+    m.d.comb += unit.i.payload.as_value().eq(_either(client.request.payload.as_value() for client in clients))
     for client in clients:
-        with m.If(client.request.valid):
-            m.d.comb += unit.i.payload.eq(client.request.payload)
         m.d.comb += [client.request.ready.eq(unit.i.ready), client.response.valid.eq(unit.o.valid), client.response.payload.eq(unit.o.payload)]
     m.d.comb += [
         unit.i.valid.eq(Cat(*(client.request.valid for client in clients)).any()),
         unit.o.ready.eq(Cat(*(client.response.ready for client in clients)).any()),
     ]
+
+
+def _either(values: Iterable[Value]) -> Value:
+    return functools.reduce(operator.or_, values)
 
 
 class Shared(wiring.Component):
@@ -404,3 +448,8 @@ def _without_unit(client: wiring.Component) -> Any:
     for name in members:
         setattr(view, name, getattr(client, name))
     return view
+
+
+def _padded(value: Value, bits: int) -> Value:
+    """The low ``bits`` bits of a value, zeros above it if it is shorter."""
+    return Cat(value, Const(0, max(0, bits - len(value))))[:bits]

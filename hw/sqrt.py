@@ -59,11 +59,12 @@ class SquareRoot(wiring.Component):
         m.d.comb += [trial.eq(extended - Cat(1, 0, root)), digit.eq(~trial[-1])]
 
         done = root[-1] | zero
+        rest = remainder if self.width <= 2 * self.bits else Cat(remainder, radicand)  # or the radicand is used up
         m.d.comb += [
             self.i.ready.eq(~busy),
             self.o.valid.eq(busy & done),
             self.o.payload.root.eq(root),
-            self.o.payload.sticky.eq((remainder.any() | radicand.any()) & ~zero),
+            self.o.payload.sticky.eq(rest.any() & ~zero),
         ]
         with m.If(~busy):
             m.d.sync += [

@@ -117,8 +117,15 @@ class Cells:
         return self._of("DP16KD")
 
 
-def synthesise(text: str, top: str, *, target: str = "ecp5", netlist: Path | None = None) -> Cells:
-    """The cells that Yosys makes of a Verilog text, flattened; ``netlist`` takes the result as Verilog.
+def synthesise(
+    text: str, top: str, *, target: str = "ecp5", options: str = "", primitives: bool = False, netlist: Path | None = None
+) -> Cells:
+    """The cells that Yosys makes of a Verilog text, flattened.
+
+    Args:
+        options: further options of the target's recipe.
+        primitives: put the ECP5's DSP blocks in the place of the multipliers.
+        netlist: takes the result as Verilog.
 
     Raises:
         ValueError: no such target.
@@ -128,7 +135,7 @@ def synthesise(text: str, top: str, *, target: str = "ecp5", netlist: Path | Non
         raise ValueError(f"target must be one of {', '.join(SYNTHESIS)}, not {target!r}")
     with workspace() as folder:
         (folder / "block.v").write_text(text)
-        steps = ["read_verilog block.v", f"{SYNTHESIS[target]} -top {top}", "check -assert", "tee -q -o stat.json stat -json"]
+        steps = [*_read(primitives, top), f"{SYNTHESIS[target]} {options} -top {top}", "check -assert", "tee -q -o stat.json stat -json"]
         if netlist:
             steps.append("write_verilog -noattr netlist.v")
         run("yosys", "-q", "-p", "; ".join(steps), cwd=folder)
@@ -137,11 +144,12 @@ def synthesise(text: str, top: str, *, target: str = "ecp5", netlist: Path | Non
         return _cells(folder / "stat.json", top)
 
 
-def cell_models(target: str) -> str:
-    """The simulation models of a target's cells, Verilog that ships with Yosys."""
-    with workspace() as folder:
-        run("yosys", "-q", "-p", f"read_verilog -defer -overwrite +/{target}/cells_sim.v; !true", cwd=folder)
-    raise NotImplementedError
+def _read(primitives: bool, top: str) -> list[str]:
+    """Yosys commands that read ``block.v``."""
+    if not primitives:
+        return ["read_verilog block.v"]
+    # The attribute makes Yosys start over from the source, not flattened, when it comes to know the primitive.
+    return ["read_verilog -DECP5 block.v", f"hierarchy -top {top}", "setattr -unset reprocess_after t:MULT18X18D"]
 
 
 def _cells(stat: Path, top: str) -> Cells:
@@ -218,6 +226,7 @@ def measure(
     name: str,
     *,
     cycles: str = "",
+    primitives: bool = True,
     seeds: Sequence[int] = SEEDS,
     jobs: int = 1,
     progress: Callable[[str], None] = lambda stage: None,
@@ -226,6 +235,7 @@ def measure(
     """Synthesise a component for ECP5 and place and route it once for each seed.
 
     Args:
+        primitives: take the ECP5's DSP blocks with their registers, which Yosys does not infer, for the multipliers.
         seeds: of nextpnr's placement; none measures the size alone.
         jobs: placements run at the same time.
         progress: called with what was finished: ``synthesised``, then ``seed S``.
@@ -237,7 +247,7 @@ def measure(
     with workspace() as folder:
         (folder / "block.v").write_text(to_verilog(component, "block_under_test") + scan(component, "block_under_test"))
         steps = [
-            "read_verilog block.v",
+            *_read(primitives, "scan"),
             "setattr -mod -set keep_hierarchy 1 block_under_test",  # so that its cells can be told from the scan registers
             "synth_ecp5 -top scan",
             "tee -q -o stat.json stat -json",

@@ -98,7 +98,7 @@ class StreamingThrottle(wiring.Component):
     @property
     def overhead(self) -> int:
         """The most cycles of a step beyond its 2 * ceil(N/L) beats."""
-        return 2 * self.sum.latency + self.update.latency + max(self.decide.latency, 0) + self.decide.prelude + 8
+        return 2 * self.sum.latency + self.update.latency + max(self.decide.latency, 0) + self.decide.prelude + 9
 
     @property
     def step_cycles(self) -> int:
@@ -123,7 +123,9 @@ class StreamingThrottle(wiring.Component):
         first = Signal(init=1)
 
         beat = Signal(range(config.beats))
-        complete = Signal()  # all beats of this pass are in
+        # Whether a pass takes beats: registers of their own, to keep the ready signals short.
+        absorbs = Signal(init=1)
+        applies = Signal()
         last = beat == config.beats - 1
         applying = Signal()
         m.d.comb += [
@@ -133,7 +135,12 @@ class StreamingThrottle(wiring.Component):
             update.i.payload.last.eq(last),
             self.updated.payload.weight.eq(update.o.payload.weight),
             self.updated.payload.update.eq(update.o.payload.update),
-            decide.i.payload.eq(Mux(applying, energy_b, energy_a)),
+            decide.i.payload.eq(total.o.payload),
+            self.absorb.ready.eq(absorbs),
+            self.apply.ready.eq(update.i.ready & applies),
+            update.i.valid.eq(self.apply.valid & applies),
+            self.updated.valid.eq(update.o.valid),
+            update.o.ready.eq(self.updated.ready),
         ]
         for lane in range(config.lanes):
             previous = Mux(first, 0, self.absorb.payload.previous[lane])
@@ -154,35 +161,31 @@ class StreamingThrottle(wiring.Component):
 
         with m.FSM():
             with m.State("ABSORB"):
-                m.d.comb += [self.absorb.ready.eq(total.i.ready), total.i.valid.eq(self.absorb.valid)]
+                m.d.comb += total.i.valid.eq(self.absorb.valid & self.absorb.ready)
                 with m.If(self.absorb.valid & self.absorb.ready):
                     count_beat(m)
+                    m.d.sync += absorbs.eq(~last)
                 with m.If(total.o.valid):
-                    m.d.comb += total.o.ready.eq(1)
                     m.d.sync += energy_a.eq(total.o.payload)
                     m.next = "DECIDE"
-            with m.State("DECIDE"):
+            with m.State("DECIDE"):  # the sum stands until the scalar part took it
                 m.d.comb += decide.i.valid.eq(1)
                 with m.If(decide.i.ready):
-                    m.next = "STEP"
+                    m.next = "DECIDING"
+            with m.State("DECIDING"):
+                m.d.comb += total.o.ready.eq(1)
+                m.next = "STEP"
             with m.State("STEP"):
                 m.d.comb += decide.o.ready.eq(1)
                 with m.If(decide.o.valid):
-                    m.d.sync += [applying.eq(1), first.eq(0), complete.eq(0)]
+                    m.d.sync += [applying.eq(1), first.eq(0), applies.eq(1)]
                     m.next = "APPLY"
             with m.State("APPLY"):
-                m.d.comb += [
-                    self.apply.ready.eq(update.i.ready & ~complete),
-                    update.i.valid.eq(self.apply.valid & ~complete),
-                    self.updated.valid.eq(update.o.valid),
-                    update.o.ready.eq(self.updated.ready),
-                    total.i.valid.eq(update.o.valid & self.updated.ready),
-                ]
+                m.d.comb += total.i.valid.eq(update.o.valid & self.updated.ready)
                 with m.If(self.apply.valid & self.apply.ready):
                     count_beat(m)
-                    m.d.sync += complete.eq(last)
+                    m.d.sync += applies.eq(~last)
                 with m.If(total.o.valid):
-                    m.d.comb += total.o.ready.eq(1)
                     m.d.sync += energy_b.eq(total.o.payload)
                     m.next = "PUBLISH"
             with m.State("PUBLISH"):
@@ -192,8 +195,11 @@ class StreamingThrottle(wiring.Component):
             with m.State("MOTION"):
                 m.d.comb += decide.i.valid.eq(1)
                 with m.If(decide.i.ready):
-                    m.d.sync += applying.eq(0)
-                    m.next = "ABSORB"
+                    m.next = "RESTART"
+            with m.State("RESTART"):
+                m.d.comb += total.o.ready.eq(1)
+                m.d.sync += [applying.eq(0), absorbs.eq(1)]
+                m.next = "ABSORB"
 
         self._count(m, counters, total, update, applying, clear=decide.clear)
         return m
@@ -206,25 +212,25 @@ class StreamingThrottle(wiring.Component):
 
         flags: dict[str, Signal] = {name: Signal(lanes, name=f"{name}_flags") for name in ("rail", "near", "saturated", "swallowed")}
         taken = total.i.valid & total.i.ready
-        m.d.sync += [flag.eq(0) for flag in flags.values()]
-        with m.If(taken):
-            for lane in range(lanes):
-                word = total.i.payload.minuend[lane]
-                on, near = rails(word, g) if g.rails == w.rails else (None, None)
-                if on is None or near is None:
-                    on_g, near_g = rails(word[: g.width].as_signed(), g)
-                    on_w, near_w = rails(word[: w.width].as_signed(), w)
-                    on, near = Mux(applying, on_w, on_g), Mux(applying, near_w, near_g)
-                inside = ~total.i.payload.last if lane >= tail else 1
-                m.d.sync += [flags["rail"][lane].eq(on & inside), flags["near"][lane].eq(near & inside)]
-            with m.If(applying):
-                m.d.sync += [
-                    flags["saturated"].eq(Cat(update.o.payload.saturated[lane] for lane in range(lanes))),
-                    flags["swallowed"].eq(Cat(update.o.payload.swallowed[lane] for lane in range(lanes))),
-                ]
+        counts, counts_update = Signal(), Signal()
+        m.d.sync += [counts.eq(taken), counts_update.eq(taken & applying)]
+        for lane in range(lanes):
+            word = total.i.payload.minuend[lane]
+            on, near = rails(word, g) if g.rails == w.rails else (None, None)
+            if on is None or near is None:
+                on_g, near_g = rails(word[: g.width].as_signed(), g)
+                on_w, near_w = rails(word[: w.width].as_signed(), w)
+                on, near = Mux(applying, on_w, on_g), Mux(applying, near_w, near_g)
+            inside = ~total.i.payload.last if lane >= tail else 1
+            m.d.sync += [flags["rail"][lane].eq(on & inside), flags["near"][lane].eq(near & inside)]
+        m.d.sync += [
+            flags["saturated"].eq(Cat(update.o.payload.saturated[lane] for lane in range(lanes))),
+            flags["swallowed"].eq(Cat(update.o.payload.swallowed[lane] for lane in range(lanes))),
+        ]
         numbers = {name: Signal(range(lanes + 1), name=f"{name}_number") for name in flags}
         for name, flag in flags.items():
-            m.d.sync += numbers[name].eq(sum(flag[lane] for lane in range(lanes)))
+            counted = counts if name in names else counts_update
+            m.d.sync += numbers[name].eq(Mux(counted, sum(flag[lane] for lane in range(lanes)), 0))
         for kind, (of_gradient, of_weight) in names.items():
             with m.If(applying):
                 m.d.sync += counters[of_weight].eq(counters[of_weight] + numbers[kind])
@@ -245,7 +251,7 @@ class Throttle(wiring.Component):
     ``control``; see :class:`StreamingThrottle`. Weights are accepted once the whole gradient is in, at most one beat before
     the step is decided. The memory needs no reset: in the first step the previous gradient counts as zero.
 
-    Throughput: a beat a cycle in both passes; two cycles a step more than the streaming core.
+    Throughput: a beat a cycle in both passes; four cycles a step more than the streaming core.
     """
 
     def __init__(self, config: ThrottleConfig) -> None:
@@ -260,7 +266,7 @@ class Throttle(wiring.Component):
     @property
     def overhead(self) -> int:
         """The most cycles of a step beyond its 2 * ceil(N/L) beats."""
-        return self.core.overhead + 2
+        return self.core.overhead + 4
 
     @property
     def step_cycles(self) -> int:
@@ -271,7 +277,9 @@ class Throttle(wiring.Component):
         m = Module()
         config = self.config
         m.submodules.core = core = self.core
-        m.submodules.memory = memory = Memory(shape=unsigned(config.lanes * config.grids.gradient.width), depth=config.beats, init=[])
+        # No word is read in the cycle in which it is written: synthesis need not care what such a read would give.
+        word = unsigned(config.lanes * config.grids.gradient.width)
+        m.submodules.memory = memory = Memory(shape=word, depth=config.beats, init=[], attrs={"no_rw_check": 1})
         read, write = memory.read_port(), memory.write_port()
 
         for name in ("updated", "registers"):
@@ -280,45 +288,57 @@ class Throttle(wiring.Component):
             wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(core, name))
         m.d.comb += core.clear.eq(self.clear)
 
-        # One stage between the ports and the core, the time of a memory read. It holds a gradient or a weight, never both.
+        # Two stages between the ports and the core: a memory read, and a register behind it, for a memory answers late in its
+        # cycle. They hold gradients or weights, never both.
         applying = Signal()  # which pass the next beat belongs to
         address = Signal(range(config.beats))
-        held = Signal.like(address, reset_less=True)
-        has_gradient, has_weight = Signal(), Signal()
-        gradient = Signal.like(self.gradient.payload, reset_less=True)
-        weight = Signal.like(self.weights.payload, reset_less=True)
+        places, weights, gradients = [], [], []
+        valid = [Signal(name=f"valid{i}") for i in range(2)]
+        is_weight = [Signal(name=f"is_weight{i}") for i in range(2)]
+        for i in range(2):
+            places.append(Signal(range(config.beats), name=f"place{i}", reset_less=True))
+            gradients.append(Signal(self.gradient.payload.shape(), name=f"gradient{i}", reset_less=True))
+            weights.append(Signal(self.weights.payload.shape(), name=f"weight{i}", reset_less=True))
+        fetched = Signal(word, reset_less=True)
+        leaves, moves, accepts = Signal(), Signal(), Signal()  # the last stage, the first, the ports
+        room = ~valid[0] | moves
         m.d.comb += [
-            self.gradient.ready.eq(~applying & ~has_weight & (~has_gradient | core.absorb.ready)),
-            self.weights.ready.eq(applying & ~has_gradient & (~has_weight | core.apply.ready)),
-            core.absorb.valid.eq(has_gradient),
-            core.absorb.payload.gradient.eq(gradient),
-            core.absorb.payload.previous.eq(read.data),
-            core.apply.valid.eq(has_weight),
-            core.apply.payload.weight.eq(weight),
-            core.apply.payload.direction.eq(read.data),
+            leaves.eq(Mux(is_weight[1], core.apply.ready, core.absorb.ready)),
+            moves.eq(~valid[1] | leaves),
+            self.gradient.ready.eq(~applying & room & ~(valid[0] & is_weight[0]) & ~(valid[1] & is_weight[1])),
+            self.weights.ready.eq(applying & room & ~(valid[0] & ~is_weight[0]) & ~(valid[1] & ~is_weight[1])),
+            accepts.eq((self.gradient.valid & self.gradient.ready) | (self.weights.valid & self.weights.ready)),
+            core.absorb.valid.eq(valid[1] & ~is_weight[1]),
+            core.absorb.payload.gradient.eq(gradients[1]),
+            core.absorb.payload.previous.eq(fetched),
+            core.apply.valid.eq(valid[1] & is_weight[1]),
+            core.apply.payload.weight.eq(weights[1]),
+            core.apply.payload.direction.eq(fetched),
             read.addr.eq(address),
-            write.addr.eq(held),
-            write.data.eq(gradient),
+            read.en.eq(room),
+            write.addr.eq(places[1]),
+            write.data.eq(gradients[1]),
             write.en.eq(core.absorb.valid & core.absorb.ready),
         ]
-        accept = Signal()
-        m.d.comb += [
-            accept.eq((self.gradient.valid & self.gradient.ready) | (self.weights.valid & self.weights.ready)),
-            read.en.eq(accept),
-        ]
-        with m.If(core.absorb.ready):
-            m.d.sync += has_gradient.eq(0)
-        with m.If(core.apply.ready):
-            m.d.sync += has_weight.eq(0)
-        with m.If(accept):
+        with m.If(moves):
             m.d.sync += [
-                has_gradient.eq(~applying),
-                has_weight.eq(applying),
-                gradient.eq(self.gradient.payload),
-                weight.eq(self.weights.payload),
-                held.eq(address),
-                address.eq(address + 1),
+                valid[1].eq(valid[0]),
+                is_weight[1].eq(is_weight[0]),
+                places[1].eq(places[0]),
+                gradients[1].eq(gradients[0]),
+                weights[1].eq(weights[0]),
+                fetched.eq(read.data),
             ]
+        with m.If(room):
+            m.d.sync += [
+                valid[0].eq(accepts),
+                is_weight[0].eq(applying),
+                places[0].eq(address),
+                gradients[0].eq(self.gradient.payload),
+                weights[0].eq(self.weights.payload),
+            ]
+        with m.If(accepts):
+            m.d.sync += address.eq(address + 1)
             with m.If(address == config.beats - 1):
                 m.d.sync += [address.eq(0), applying.eq(~applying)]
         return m

@@ -9,8 +9,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from kappa_rtl.golden.config import ThrottleConfig
-from kappa_rtl.golden.formats import Rounding
+from kappa_rtl.golden.formats import Overflow, Rounding
 
+from .multiplier import Multiplier
 from .rounding import extended, fit, round_up
 
 
@@ -62,14 +63,14 @@ class Update(wiring.Component):
         advance = Signal()
         valid = Signal(self.latency)
         last = Signal(self.latency, reset_less=True)
-        minus_step = Signal(signed(step.width + 1), reset_less=True)
+        minus_step = Signal(signed(step.width + 1))
         m.d.comb += [
             advance.eq(~self.o.valid | self.o.ready),
             self.i.ready.eq(advance),
             self.o.valid.eq(valid[-1]),
             self.o.payload.last.eq(last[-1]),
+            minus_step.eq(-self.step),
         ]
-        m.d.sync += minus_step.eq(-self.step)
         with m.If(advance):
             m.d.sync += [valid.eq(Cat(self.i.valid, valid)), last.eq(Cat(self.i.payload.last, last))]
 
@@ -79,9 +80,8 @@ class Update(wiring.Component):
             def stage(shape: Any, name: str, lane: int = lane) -> Any:
                 return Signal(shape, name=f"{name}{lane}", reset_less=True)
 
-            direction = stage(signed(g.width), "direction")
             weights = [stage(signed(w.width), f"weight_{i}_") for i in range(self.latency)]
-            product = stage(signed(config.widths.product.signed_bits), "product")
+            product = Signal(signed(config.widths.product.signed_bits), name=f"product{lane}")
             rounded = stage(signed(config.widths.rounded.signed_bits), "rounded")
             inexact = stage(1, "inexact")
             update = stage(signed(y.width), "update")
@@ -91,21 +91,26 @@ class Update(wiring.Component):
             updates = [update, stage(signed(y.width), "update_1_"), stage(signed(y.width), "update_2_")]
             new = stage(signed(w.width), "new")
 
+            multiplier = Multiplier(g.width, step.width + 1)
+            m.submodules[f"multiplier{lane}"] = multiplier
+            m.d.comb += [
+                multiplier.a.eq(self.i.payload.direction[lane]),
+                multiplier.b.eq(minus_step),
+                multiplier.enable.eq(advance),
+                product.eq(multiplier.o),
+            ]
             lowered, dropped = self._to_update_grid(product)
             fitted, beyond = fit(rounded, y)
             resolved, _ = fit(moved, w)
             with m.If(advance):
                 m.d.sync += [
-                    direction.eq(self.i.payload.direction[lane]),
                     Cat(weights).eq(Cat(self.i.payload.weight[lane], weights)),
-                    product.eq(direction * minus_step),
                     rounded.eq(lowered),
                     inexact.eq(dropped),
                     update.eq(fitted),
                     Cat(updates[1:]).eq(Cat(updates)),
                     Cat(saturated).eq(Cat(beyond, saturated)),
-                    # what rounds to zero is swallowed; so is what overflow turns into zero
-                    Cat(swallowed).eq(Cat(~fitted.any() & (inexact | rounded.any()), swallowed)),
+                    Cat(swallowed).eq(Cat(self._swallowed(rounded, inexact, fitted), swallowed)),
                     moved.eq(self._to_weight_grid(weights[3], update)),
                     new.eq(resolved),
                 ]
@@ -128,8 +133,17 @@ class Update(wiring.Component):
             return product << -shift, Const(0, 1)
         product = extended(product, shift + 1)
         guard, sticky = product[shift - 1], product[: shift - 1].any()
+        if rounding is Rounding.NEAREST_EVEN:  # a tie goes up, then back to even: `sticky` stays out of the carry chain
+            raised = product[shift:].as_signed() + guard
+            return Cat(raised[0] & ~(guard & ~sticky), raised[1:]).as_signed(), guard | sticky
         up = round_up(rounding, lsb=product[shift], guard=guard, sticky=sticky, negative=product[-1])
         return product[shift:].as_signed() + up, guard | sticky
+
+    def _swallowed(self, rounded: Value, inexact: Value, fitted: Value) -> Value:
+        """Whether a product that is not zero gives y = 0."""
+        if self.config.grids.update.overflow in (Overflow.SATURATE, Overflow.SATURATE_SYMMETRIC):
+            return ~rounded.any() & inexact
+        return ~fitted.any() & (inexact | rounded.any())  # these modes may turn into zero what rounding did not
 
     def _to_weight_grid(self, weight: Value, update: Value) -> Value:
         """The exact sum rounded to the weight grid.

@@ -51,15 +51,24 @@ class Run:
             bench.wire(port).value = word
         bench.wire("clear").value = 0
         weight = config.grids.weight
-        self.golden = GoldenThrottle(config, self.rng.integers(weight.rails[0], weight.rails[1] + 1, config.elements))
+        anywhere = self.rng.integers(weight.rails[0], weight.rails[1] + 1, config.elements)
+        self.golden = GoldenThrottle(config, anywhere if self.rng.random() < 0.5 else self._corners(weight))
         self.updated, self.registers = bench.board("updated"), bench.board("registers")
         self._previous: Codes | None = None
 
     def gradient(self) -> Codes:
         """A random gradient: none, faint, middling, or one that presses the rails."""
         low, high = self.config.grids.gradient.rails
-        most = int(self.rng.choice([0, 1, 2, high // 3, high, 2 * high]))
+        most = int(self.rng.choice([0, 1, 2, high // 3, 2 * high, -1]))
+        if most < 0:
+            return self._corners(self.config.grids.gradient)
         return self.rng.integers(-most, most + 1, self.config.elements).clip(low, high)
+
+    def _corners(self, fmt: Fixed) -> Codes:
+        """Values on the rails, next to them, and on either side of where near a rail begins."""
+        (low, high), near = fmt.rails, fmt.near_rail
+        edges = np.array([low, low + 1, -near - 1, -near, 1 - near, -1, 0, 1, near - 1, near, near + 1, high - 1, high])
+        return self.rng.choice(edges, self.config.elements).clip(low, high)
 
     def step(self, gradient: Codes | None = None) -> None:
         """Queue one step, and what is expected of it."""
