@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal, signed, unsigned
+from amaranth.hdl import Module, ResetSignal, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -81,17 +81,20 @@ class SumOfSquares(wiring.Component):
                 sums.append(odd)
             terms, level = sums, level + 1
 
-        total = Signal(self.energy_bits)
+        total = Signal(self.energy_bits, reset_less=True)
         whole = Signal()
-        with m.If(valid):
+        taking = self.o.valid & self.o.ready
+        with m.If(ResetSignal() | taking):  # in one, so that it is the registers' own reset and not logic before them
+            m.d.sync += total.eq(0)
+        with m.Elif(valid):
             m.d.sync += total.eq(total + terms[0])
         with m.If(last):
             m.d.sync += whole.eq(1)
         with m.If(taken & self.i.payload.last):
             m.d.sync += closed.eq(1)
         m.d.comb += [self.o.valid.eq(whole), self.o.payload.eq(total)]
-        with m.If(self.o.valid & self.o.ready):
-            m.d.sync += [total.eq(0), whole.eq(0), closed.eq(0)]
+        with m.If(taking):
+            m.d.sync += [whole.eq(0), closed.eq(0)]
         return m
 
 

@@ -83,7 +83,7 @@ class ScalarUnit(wiring.Component):
 
         ADD     START -> SORT -> SHIFT the smaller operand right -> SUM -> CARRY -> ROUND -> RANGE
         MUL     START -> MULTIPLY, `digit` bits a cycle                 -> CARRY -> ROUND -> RANGE
-        STEP    START -> MULTIPLY -> SHIFT to the step grid                      -> ROUND
+        STEP    START -> MULTIPLY -> SHIFT to the step grid                      -> ROUND -> RANGE
         DIV     START -> DIVIDE                                                  -> ROUND -> RANGE
         ROOT    START -> EXTRACT                                                 -> ROUND -> RANGE
         MAX/MIN START -> SORT
@@ -140,7 +140,7 @@ class ScalarUnit(wiring.Component):
             Operation.DIV: bits + 7,
             Operation.MAX: 3,
             Operation.MIN: 3,
-            Operation.STEP: digits + shift(self.fraction + 2) + 7,
+            Operation.STEP: digits + shift(self.fraction + 2) + 8,
             Operation.ROOT: bits + 6,
         }
 
@@ -348,13 +348,14 @@ class ScalarUnit(wiring.Component):
                 m.d.sync += [carried.eq(rounded[bits]), next_e.eq(e + 1)]
                 m.next = "RANGE"
                 with m.If(is_step):
-                    m.d.sync += step.eq(Mux(rounded[self.step_bits :].any(), ~Const(0, self.step_bits), rounded))
-                    m.next = "RESPOND"
+                    m.d.sync += [step.eq(rounded), beyond.eq(rounded[self.step_bits :].any())]
 
             with m.State("RANGE"):
                 m.d.sync += value.e.eq(final_e[:exponent_bits])
                 m.next = "RESPOND"
-                with m.If(~value.m[-1]):  # the root of zero
+                with m.If(is_step & beyond):
+                    m.d.sync += step.eq(~Const(0, self.step_bits))
+                with m.If(~value.m[-1]):  # the root of zero, or a step
                     m.d.sync += value.eq(0)
                 with m.Elif(outside & ~final_e[-1]):
                     m.d.sync += [overflow.eq(1), value.eq(largest)]
@@ -399,8 +400,11 @@ def issue(m: Module, unit: Any, state: str, op: Operation, a: Any, b: Any, targe
 def offer(m: Module, unit: Any, requests: list[Request]) -> None:
     """Send the request that is asked for; all zeros if none is. One choice a bit, without any order among the requests."""
     for name in ("op", "a", "b"):
-        port = Value.cast(unit.request.payload[name])
-        m.d.comb += port.eq(_either(Mux(request.asked, Value.cast(getattr(request, name)), 0) for request in requests))
+        asked: dict[int, list[Signal]] = {}  # by operand, so that one that is used often is one choice
+        operands = {id(getattr(request, name)): Value.cast(getattr(request, name)) for request in requests}
+        for request in requests:
+            asked.setdefault(id(getattr(request, name)), []).append(request.asked)
+        m.d.comb += Value.cast(unit.request.payload[name]).eq(_either(Mux(Cat(asked[key]).any(), operands[key], 0) for key in operands))
 
 
 def share(m: Module, unit: ScalarUnit, clients: list[Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, ResetSignal, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -119,7 +119,7 @@ class StreamingThrottle(wiring.Component):
         status = decide.status
         energy_a = Signal(config.widths.gradient_energy, reset_less=True)
         energy_b = Signal(config.widths.motion_energy, reset_less=True)
-        counters = {name: Signal(COUNTER_BITS, name=name) for name in ELEMENT_COUNTERS}
+        counters = {name: Signal(COUNTER_BITS, name=name, reset_less=True) for name in ELEMENT_COUNTERS}
         first = Signal(init=1)
 
         beat = Signal(range(config.beats))
@@ -210,7 +210,7 @@ class StreamingThrottle(wiring.Component):
         lanes, tail = self.config.lanes, self.config.tail
         names = {"rail": ("gradient_saturated", "weight_saturated"), "near": ("gradient_near_rail", "weight_near_rail")}
 
-        flags: dict[str, Signal] = {name: Signal(lanes, name=f"{name}_flags") for name in ("rail", "near", "saturated", "swallowed")}
+        flags: dict[str, Signal] = {name: Signal(lanes, name=f"{name}_flags", reset_less=True) for name in ("rail", "near", "saturated", "swallowed")}
         taken = total.i.valid & total.i.ready
         counts, counts_update = Signal(), Signal()
         m.d.sync += [counts.eq(taken), counts_update.eq(taken & applying)]
@@ -227,10 +227,12 @@ class StreamingThrottle(wiring.Component):
             flags["saturated"].eq(Cat(update.o.payload.saturated[lane] for lane in range(lanes))),
             flags["swallowed"].eq(Cat(update.o.payload.swallowed[lane] for lane in range(lanes))),
         ]
-        numbers = {name: Signal(range(lanes + 1), name=f"{name}_number") for name in flags}
+        # Resets are written out where they join another zeroing: so it is the registers' own, and not logic before them.
+        numbers = {name: Signal(range(lanes + 1), name=f"{name}_number", reset_less=True) for name in flags}
         for name, flag in flags.items():
-            counted = counts if name in names else counts_update
-            m.d.sync += numbers[name].eq(Mux(counted, sum(flag[lane] for lane in range(lanes)), 0))
+            m.d.sync += numbers[name].eq(sum(flag[lane] for lane in range(lanes)))
+            with m.If(ResetSignal() | ~(counts if name in names else counts_update)):
+                m.d.sync += numbers[name].eq(0)
         for kind, (of_gradient, of_weight) in names.items():
             with m.If(applying):
                 m.d.sync += counters[of_weight].eq(counters[of_weight] + numbers[kind])
@@ -240,7 +242,7 @@ class StreamingThrottle(wiring.Component):
             counters["update_saturated"].eq(counters["update_saturated"] + numbers["saturated"]),
             counters["update_underflow"].eq(counters["update_underflow"] + numbers["swallowed"]),
         ]
-        with m.If(clear):
+        with m.If(ResetSignal() | clear):
             m.d.sync += [counter.eq(0) for counter in counters.values()]
 
 
