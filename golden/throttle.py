@@ -173,7 +173,9 @@ class Throttle:
             weight_saturated=tally.weight_saturated,
             weight_near_rail=tally.weight_near_rail,
         )
-        flags: dict[str, Any] = dict(zip(FLAGS, (self._dead, self._decide.unit.overflow, self._decide.unit.underflow), strict=True))
+        flags: dict[str, Any] = dict(
+            zip(FLAGS, (self._dead, self._decide.unit.overflow, self._decide.unit.underflow), strict=True)
+        )
         registers = Registers(
             A=gradient_energy,
             B=tally.motion_energy,

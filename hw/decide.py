@@ -45,7 +45,9 @@ def control_words(config: ThrottleConfig) -> dict[str, int]:
     """What the host writes to the control and constant ports for a configuration, by port name, as unsigned words."""
     assert isinstance(config.source, golden_config.Source) and isinstance(config.on_still, golden_config.OnStill)
     fmt = config.scalar
-    words = {f"constants__{name}": x.m | (x.e % (1 << fmt.exponent_bits)) << fmt.mantissa_bits for name, x in config.constants.items()}
+    words = {
+        f"constants__{name}": x.m | (x.e % (1 << fmt.exponent_bits)) << fmt.mantissa_bits for name, x in config.constants.items()
+    }
     return words | {
         "control__source": Source.of(config.source).value,
         "control__on_still": OnStill.of(config.on_still).value,
@@ -136,7 +138,12 @@ class Decide(wiring.Component):
         status = SimpleNamespace(**fields)
         m.d.comb += [self.status[name].eq(field) for name, field in fields.items()]
         c = self.constants
-        m.d.comb += [ema.keep.eq(c.keep), ema.rho.eq(c.rho), law.source.eq(self.control.source), law.enabled.eq(self.control.enabled)]
+        m.d.comb += [
+            ema.keep.eq(c.keep),
+            ema.rho.eq(c.rho),
+            law.source.eq(self.control.source),
+            law.enabled.eq(self.control.enabled),
+        ]
         m.d.comb += [getattr(law, name).eq(getattr(c, name)) for name in ("num", "bias", "gain", "alpha_min", "eta")]
         m.d.comb += [
             ema.i.payload.average.eq(status.ema),
@@ -165,7 +172,9 @@ class Decide(wiring.Component):
                 with m.If(self.i.valid & self.i.ready):
                     m.d.sync += ahead.eq(0)
                     m.next = "ROOT A"
-            requests.append(issue(m, own, "ROOT A", Operation.ROOT, base_gradient, Const(0, scalar.size), status.norm_gradient, "CURVATURE"))
+            requests.append(
+                issue(m, own, "ROOT A", Operation.ROOT, base_gradient, Const(0, scalar.size), status.norm_gradient, "CURVATURE")
+            )
             with m.State("CURVATURE"):
                 m.d.sync += still_run.eq(0)
                 with m.If(status.still):
@@ -225,7 +234,9 @@ class Decide(wiring.Component):
                 with m.If(self.i.valid & self.i.ready):
                     m.d.sync += ahead.eq(1)
                     m.next = "ROOT B"
-            requests.append(issue(m, own, "ROOT B", Operation.ROOT, base_weight, Const(0, scalar.size), status.norm_motion, "STILL"))
+            requests.append(
+                issue(m, own, "ROOT B", Operation.ROOT, base_weight, Const(0, scalar.size), status.norm_motion, "STILL")
+            )
             with m.State("STILL"):
                 m.d.sync += status.still.eq(~status.norm_motion.m[-1])
                 m.next = "DIVISOR"

@@ -53,7 +53,11 @@ def to_verilog(component: wiring.Component, name: str) -> str:
 def bit_map(shape: Any, offset: int = 0, prefix: str = "") -> list[dict[str, Any]]:
     """The leaves of a payload: name, lowest bit, width, signedness; lane by lane for arrays."""
     if isinstance(shape, data.StructLayout):
-        return [leaf for key, field in shape for leaf in bit_map(field.shape, offset + field.offset, f"{prefix}{'.' if prefix else ''}{key}")]
+        return [
+            leaf
+            for key, field in shape
+            for leaf in bit_map(field.shape, offset + field.offset, f"{prefix}{'.' if prefix else ''}{key}")
+        ]
     if isinstance(shape, data.ArrayLayout):
         return [leaf for key, field in shape for leaf in bit_map(field.shape, offset + field.offset, f"{prefix}[{key}]")]
     plain = Shape.cast(shape)
@@ -71,7 +75,9 @@ def ports(component: wiring.Component) -> list[dict[str, Any]]:
     ]
     for path, member, value in component.signature.flatten(component):
         shape = value.shape()
-        width = shape.size if isinstance(shape, data.Layout) else len(value.as_value() if isinstance(shape, ShapeCastable) else value)
+        width = (
+            shape.size if isinstance(shape, data.Layout) else len(value.as_value() if isinstance(shape, ShapeCastable) else value)
+        )
         port = {
             "name": "__".join(str(part) for part in path),
             "direction": "input" if member.flow is wiring.In else "output",

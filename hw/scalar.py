@@ -379,7 +379,9 @@ class Request(NamedTuple):
     b: Any
 
 
-def issue(m: Module, unit: Any, state: str, op: Operation, a: Any, b: Any, target: Any, then: str, *, field: str = "value") -> Request:
+def issue(
+    m: Module, unit: Any, state: str, op: Operation, a: Any, b: Any, target: Any, then: str, *, field: str = "value"
+) -> Request:
     """Two FSM states that have the unit do one operation: ``target = op(a, b)``, then on to state ``then``.
 
     The operands reach the unit by :func:`offer`, to which all requests of a client go.
@@ -404,14 +406,20 @@ def offer(m: Module, unit: Any, requests: list[Request]) -> None:
         operands = {id(getattr(request, name)): Value.cast(getattr(request, name)) for request in requests}
         for request in requests:
             asked.setdefault(id(getattr(request, name)), []).append(request.asked)
-        m.d.comb += Value.cast(unit.request.payload[name]).eq(_either(Mux(Cat(asked[key]).any(), operands[key], 0) for key in operands))
+        m.d.comb += Value.cast(unit.request.payload[name]).eq(
+            _either(Mux(Cat(asked[key]).any(), operands[key], 0) for key in operands)
+        )
 
 
 def share(m: Module, unit: ScalarUnit, clients: list[Any]) -> None:
     """Let several clients use one unit; at most one of them may have an operation under way at a time."""
     m.d.comb += unit.i.payload.as_value().eq(_either(client.request.payload.as_value() for client in clients))
     for client in clients:
-        m.d.comb += [client.request.ready.eq(unit.i.ready), client.response.valid.eq(unit.o.valid), client.response.payload.eq(unit.o.payload)]
+        m.d.comb += [
+            client.request.ready.eq(unit.i.ready),
+            client.response.valid.eq(unit.o.valid),
+            client.response.payload.eq(unit.o.payload),
+        ]
     m.d.comb += [
         unit.i.valid.eq(Cat(*(client.request.valid for client in clients)).any()),
         unit.o.ready.eq(Cat(*(client.response.ready for client in clients)).any()),

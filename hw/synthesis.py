@@ -62,7 +62,9 @@ def run(name: str, *args: str, cwd: Path) -> str:
     command = tool(name)
     if command is None:
         raise SynthesisError(f"{name} is not installed: pip install 'kappa-rtl[synth]'")
-    done = subprocess.run([command, *args], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    done = subprocess.run(
+        [command, *args], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
     if done.returncode:
         raise SynthesisError(f"{name} {' '.join(args)} failed:\n" + "\n".join(done.stdout.splitlines()[-30:]))
     return done.stdout
@@ -135,7 +137,12 @@ def synthesise(
         raise ValueError(f"target must be one of {', '.join(SYNTHESIS)}, not {target!r}")
     with workspace() as folder:
         (folder / "block.v").write_text(text)
-        steps = [*_read(primitives, top), f"{SYNTHESIS[target]} {options} -top {top}", "check -assert", "tee -q -o stat.json stat -json"]
+        steps = [
+            *_read(primitives, top),
+            f"{SYNTHESIS[target]} {options} -top {top}",
+            "check -assert",
+            "tee -q -o stat.json stat -json",
+        ]
         if netlist:
             steps.append("write_verilog -noattr netlist.v")
         run("yosys", "-q", "-p", "; ".join(steps), cwd=folder)
@@ -260,7 +267,18 @@ def measure(
         progress("synthesised")
 
         def place(seed: int) -> float:
-            run("nextpnr-ecp5", *NEXTPNR, "--seed", str(seed), "--json", "netlist.json", "--report", f"{seed}.json", "-q", cwd=folder)
+            run(
+                "nextpnr-ecp5",
+                *NEXTPNR,
+                "--seed",
+                str(seed),
+                "--json",
+                "netlist.json",
+                "--report",
+                f"{seed}.json",
+                "-q",
+                cwd=folder,
+            )
             (clock,) = json.loads((folder / f"{seed}.json").read_text())["fmax"].values()
             progress(f"seed {seed}")
             return float(clock["achieved"])
@@ -272,7 +290,9 @@ def measure(
     return Figures(name, cells, cycles, fmax)
 
 
-def blocks(config: ThrottleConfig, lanes: Sequence[int] = (1, 4, 8)) -> dict[str, tuple[Callable[[], wiring.Component], Callable[[Any], str]]]:
+def blocks(
+    config: ThrottleConfig, lanes: Sequence[int] = (1, 4, 8)
+) -> dict[str, tuple[Callable[[], wiring.Component], Callable[[Any], str]]]:
     """What the table of a configuration lists: how to make each block, and what it says of its own latency."""
     unit = ScalarUnit.for_config(config)
     g = config.grids.gradient
@@ -281,7 +301,8 @@ def blocks(config: ThrottleConfig, lanes: Sequence[int] = (1, 4, 8)) -> dict[str
         kind: Any = StreamingThrottle if streaming else Throttle
         title = "core, streaming" if streaming else "core"
         return {
-            f"{title}, {n} lane{'s' * (n > 1)}": ((lambda n=n: kind(config.replace(lanes=n))), lambda c: f"2 N/L + {c.overhead}") for n in lanes
+            f"{title}, {n} lane{'s' * (n > 1)}": ((lambda n=n: kind(config.replace(lanes=n))), lambda c: f"2 N/L + {c.overhead}")
+            for n in lanes
         }
 
     one = config.replace(lanes=1)

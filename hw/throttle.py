@@ -28,7 +28,7 @@ def registers_layout(config: ThrottleConfig) -> data.StructLayout:
     return data.StructLayout(
         {"A": unsigned(config.widths.gradient_energy), "B": unsigned(config.widths.motion_energy)}
         | {name: status[name] for name in scalars}
-        | {name: counter for name in ELEMENT_COUNTERS}
+        | dict.fromkeys(ELEMENT_COUNTERS, counter)
         | {"still_steps": counter}
         | {name: status[name] for name in flags}
     )
@@ -50,10 +50,12 @@ def _vector(width: int, lanes: int) -> data.ArrayLayout:
 
 def _ports(config: ThrottleConfig) -> dict[str, Any]:
     """What both variants have in common."""
-    g, w, y, _ = config.grids
+    w, y = config.grids.weight, config.grids.update
     lanes = config.lanes
     return {
-        "updated": Out(stream.Signature(data.StructLayout({"weight": _vector(w.width, lanes), "update": _vector(y.width, lanes)}))),
+        "updated": Out(
+            stream.Signature(data.StructLayout({"weight": _vector(w.width, lanes), "update": _vector(y.width, lanes)}))
+        ),
         "registers": Out(stream.Signature(registers_layout(config))),
         "clear": In(1),
         "constants": In(constants_signature(config.scalar)),
@@ -82,15 +84,19 @@ class StreamingThrottle(wiring.Component):
         self.config = config
         g, w, _, _ = config.grids
         lanes = config.lanes
-        self.sum = SumOfSquares(
-            lanes=lanes, width=max(g.width, w.width), energy_bits=config.widths.energy, tail=config.tail
-        )
+        self.sum = SumOfSquares(lanes=lanes, width=max(g.width, w.width), energy_bits=config.widths.energy, tail=config.tail)
         self.decide = Decide(config)
         self.update = Update(config)
         super().__init__(
             {
-                "absorb": In(stream.Signature(data.StructLayout({"gradient": _vector(g.width, lanes), "previous": _vector(g.width, lanes)}))),
-                "apply": In(stream.Signature(data.StructLayout({"weight": _vector(w.width, lanes), "direction": _vector(g.width, lanes)}))),
+                "absorb": In(
+                    stream.Signature(
+                        data.StructLayout({"gradient": _vector(g.width, lanes), "previous": _vector(g.width, lanes)})
+                    )
+                ),
+                "apply": In(
+                    stream.Signature(data.StructLayout({"weight": _vector(w.width, lanes), "direction": _vector(g.width, lanes)}))
+                ),
             }
             | _ports(config)
         )
@@ -108,7 +114,6 @@ class StreamingThrottle(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         config = self.config
-        g, w, _, _ = config.grids
         m.submodules.sum = total = self.sum
         m.submodules.decide = decide = self.decide
         m.submodules.update = update = self.update
@@ -145,7 +150,9 @@ class StreamingThrottle(wiring.Component):
         for lane in range(config.lanes):
             previous = Mux(first, 0, self.absorb.payload.previous[lane])
             m.d.comb += [
-                total.i.payload.minuend[lane].eq(Mux(applying, update.o.payload.weight[lane], self.absorb.payload.gradient[lane])),
+                total.i.payload.minuend[lane].eq(
+                    Mux(applying, update.o.payload.weight[lane], self.absorb.payload.gradient[lane])
+                ),
                 total.i.payload.subtrahend[lane].eq(Mux(applying, update.o.payload.previous[lane], previous)),
             ]
         m.d.comb += decide.clear.eq(self.clear & (~self.registers.valid | self.registers.ready))
@@ -210,7 +217,9 @@ class StreamingThrottle(wiring.Component):
         lanes, tail = self.config.lanes, self.config.tail
         names = {"rail": ("gradient_saturated", "weight_saturated"), "near": ("gradient_near_rail", "weight_near_rail")}
 
-        flags: dict[str, Signal] = {name: Signal(lanes, name=f"{name}_flags", reset_less=True) for name in ("rail", "near", "saturated", "swallowed")}
+        flags: dict[str, Signal] = {
+            name: Signal(lanes, name=f"{name}_flags", reset_less=True) for name in ("rail", "near", "saturated", "swallowed")
+        }
         taken = total.i.valid & total.i.ready
         counts, counts_update = Signal(), Signal()
         m.d.sync += [counts.eq(taken), counts_update.eq(taken & applying)]
@@ -261,7 +270,10 @@ class Throttle(wiring.Component):
         self.core = StreamingThrottle(config)
         g, w, _, _ = config.grids
         super().__init__(
-            {"gradient": In(stream.Signature(_vector(g.width, config.lanes))), "weights": In(stream.Signature(_vector(w.width, config.lanes)))}
+            {
+                "gradient": In(stream.Signature(_vector(g.width, config.lanes))),
+                "weights": In(stream.Signature(_vector(w.width, config.lanes))),
+            }
             | _ports(config)
         )
 

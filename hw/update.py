@@ -48,7 +48,14 @@ class Update(wiring.Component):
                 "o": Out(
                     stream.Signature(
                         data.StructLayout(
-                            {"weight": weight, "previous": weight, "update": update, "saturated": flags, "swallowed": flags, "last": 1}
+                            {
+                                "weight": weight,
+                                "previous": weight,
+                                "update": update,
+                                "saturated": flags,
+                                "swallowed": flags,
+                                "last": 1,
+                            }
                         )
                     )
                 ),

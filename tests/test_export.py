@@ -1,3 +1,4 @@
+# ruff: noqa: E501  the Verilog of a cell model
 """The exported Verilog and its manifest: what other tools make of them, and that they say the same on every run."""
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,16 @@ from kappa_rtl.sim.cosim import RtlThrottle, compare
 from kappa_rtl.sim.runner import verilator_path
 
 SMALL = ThrottleConfig.stability_margin(
-    elements=5, eta=0.1, eps="1/1024", lanes=2, gradient="SQ3.5", weight="SQ2.6", update="SQ1.9", mantissa_bits=8, exponent_bits=7, step_bits=9
+    elements=5,
+    eta=0.1,
+    eps="1/1024",
+    lanes=2,
+    gradient="SQ3.5",
+    weight="SQ2.6",
+    update="SQ1.9",
+    mantissa_bits=8,
+    exponent_bits=7,
+    step_bits=9,
 )
 REAL = ThrottleConfig.stability_margin(elements=640, eta=0.1, lanes=8)
 WIDE = ThrottleConfig.inverse_curvature(
@@ -152,7 +163,9 @@ def test_the_netlist_is_the_golden_model(kind: str, tmp_path: Path) -> None:
     """What synthesis made of it, simulated cell by cell: a count of cells says nothing of what they do."""
     target, options, models = NETLISTS[kind]
     netlist = tmp_path / "netlist.v"
-    synthesis.synthesise(exported(SMALL)[0], "throttle", target=target, options=options, primitives="DSP" in kind, netlist=netlist)
+    synthesis.synthesise(
+        exported(SMALL)[0], "throttle", target=target, options=options, primitives="DSP" in kind, netlist=netlist
+    )
     rng = np.random.default_rng(1)
     theta = rng.integers(-128, 128, SMALL.elements)
     golden = GoldenThrottle(SMALL, theta)
@@ -227,7 +240,7 @@ def test_bit_maps_cover_each_payload_once(config: ThrottleConfig, streaming: boo
     for port in mapped:
         taken = sorted((leaf["lsb"], leaf["lsb"] + leaf["width"]) for leaf in port["bits"])
         assert taken[0][0] == 0 and taken[-1][1] == port["width"], port["name"]
-        assert all(a[1] == b[0] for a, b in zip(taken, taken[1:], strict=False)), port["name"]
+        assert all(a[1] == b[0] for a, b in pairwise(taken)), port["name"]
         assert len({leaf["name"] for leaf in port["bits"]}) == len(port["bits"])
 
 
@@ -277,4 +290,8 @@ def test_two_units_fit_into_one_design(tmp_path: Path) -> None:
     texts = [export(SMALL, name=name)[0] for name in ("first", "second")]
     modules = [set(re.findall(r"^module (\S+)", text, re.MULTILINE)) for text in texts]
     assert not modules[0] & modules[1]
-    assert all(re.match(rf"\\?{name}", module.rstrip("(")) for name, found in zip(("first", "second"), modules, strict=True) for module in found)
+    assert all(
+        re.match(rf"\\?{name}", module.rstrip("("))
+        for name, found in zip(("first", "second"), modules, strict=True)
+        for module in found
+    )

@@ -64,9 +64,7 @@ def test_against_the_oracle(data: st.DataObject, config: ThrottleConfig) -> None
 def test_every_direction_and_step_at_small_widths(rounding: str, overflow: str) -> None:
     """All 5-bit D, all 3-bit steps, weights at the rails and inside; the update and the weight grid both round."""
     modes = f"{rounding},{overflow}"
-    config = ThrottleConfig(
-        elements=1, eta=0.5, step_bits=3, gradient="SQ2.3", update=f"SQ-1.4,{modes}", weight=f"SQ0.3,{modes}"
-    )
+    config = ThrottleConfig(elements=1, eta=0.5, step_bits=3, gradient="SQ2.3", update=f"SQ-1.4,{modes}", weight=f"SQ0.3,{modes}")
     directions = range(-16, 16)
     seen = Tally()
     for step in range(8):

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mutants import MUTANTS, Mutant, generator
 
 from kappa_rtl.hw import export
 from kappa_rtl.sim.cosim import RtlThrottle
 from kappa_rtl.sim.runner import available
 from kappa_rtl.sim.torture import hardware, torture
+from mutants import MUTANTS, Mutant, generator
 
 SIMULATOR = "icarus" if available("icarus") else "verilator"  # Icarus builds faster than this short programme runs
 
