@@ -300,10 +300,11 @@ def blocks(
     def cores(streaming: bool) -> dict[str, tuple[Callable[[], wiring.Component], Callable[[Any], str]]]:
         kind: Any = StreamingThrottle if streaming else Throttle
         title = "core, streaming" if streaming else "core"
-        return {
-            f"{title}, {n} lane{'s' * (n > 1)}": ((lambda n=n: kind(config.replace(lanes=n))), lambda c: f"2 N/L + {c.overhead}")
-            for n in lanes
-        }
+
+        def made(n: int) -> Callable[[], wiring.Component]:
+            return lambda: kind(config.replace(lanes=n))
+
+        return {f"{title}, {n} lane{'s' * (n > 1)}": (made(n), lambda c: f"2 N/L + {c.overhead}") for n in lanes}
 
     one = config.replace(lanes=1)
     bits = config.mantissa_bits

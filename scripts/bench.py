@@ -41,7 +41,7 @@ def golden_against_float(elements: int) -> dict[str, float]:
     gradients = [random.integers(-20000, 20000, elements).astype(np.int16) for _ in range(2)]
     unit = Throttle(config, random.integers(-20000, 20000, elements).astype(np.int16))
     reals = [gradient / 4096.0 for gradient in gradients]
-    state = {"theta": random.normal(size=elements) * 0.3, "previous": np.zeros(elements), "turn": 0}
+    state: dict[str, Any] = {"theta": random.normal(size=elements) * 0.3, "previous": np.zeros(elements), "turn": 0}
 
     def golden() -> None:
         state["turn"] += 1

@@ -47,6 +47,10 @@ def command(config: Path | None, only: str, lanes: tuple[int, ...], seeds: int, 
         if not chosen:
             raise ValueError(f"only must match the name of a block, not {only!r}")
         found = []
+
+        def finished(stage: str) -> None:
+            bar.update()
+
         with tqdm(total=len(chosen) * (1 + seeds), unit="stage", dynamic_ncols=True) as bar:
             for name, (make, cycles) in chosen.items():
                 bar.set_description(name)
@@ -58,7 +62,7 @@ def command(config: Path | None, only: str, lanes: tuple[int, ...], seeds: int, 
                         cycles=cycles(component),
                         primitives=not plain,
                         seeds=range(1, seeds + 1),
-                        progress=lambda stage: bar.update(),
+                        progress=finished,
                     )
                 )
     except (ValueError, SynthesisError, re.error) as error:
