@@ -63,7 +63,8 @@ def bit_map(shape: Any, offset: int = 0, prefix: str = "") -> list[dict[str, Any
     plain = Shape.cast(shape)
     leaf: dict[str, Any] = {"name": prefix, "lsb": offset, "width": plain.width, "signed": plain.signed}
     if isinstance(shape, enum.EnumMeta):
-        leaf["values"] = {name.lower(): member.value for name, member in shape.__members__.items()}
+        members: list[enum.Enum] = list(shape)
+        leaf["values"] = {member.name.lower(): member.value for member in members}
     return [leaf]
 
 
