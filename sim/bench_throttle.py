@@ -161,23 +161,21 @@ async def steps_within_the_promised_cycles(dut: Any) -> None:
 
 @cocotb.test
 async def a_beat_a_cycle(dut: Any) -> None:
-    """Both passes take their beats in consecutive cycles."""
+    """Both passes take their beats in consecutive cycles, and the weights leave in consecutive cycles."""
     for bench in benches(dut, component):
         await bench.reset()
+        bench.probing = 0
         run = Run(bench, bench.component.config)
         run.step()
         await run.drain()
-        absorb, apply = ([transfer.taken for transfer in bench.monitors[name].transfers] for name in inputs(bench))
-        gap = (
-            apply[1] - apply[0] - 1 if len(apply) > 1 and isinstance(bench.component, Throttle) else 0
-        )  # one beat may wait inside
-        for pass_, start in ((absorb, 0), (apply, 1 if gap else 0)):
-            beats = pass_[start:]
-            assert beats == list(range(beats[0], beats[0] + len(beats))) if beats else True, (
-                f"{bench.where}not a beat a cycle: {pass_}"
-            )
-        leaving = [transfer.taken for transfer in bench.monitors["updated"].transfers]
-        assert leaving == list(range(leaving[0], leaving[0] + len(leaving))), f"{bench.where}not a beat a cycle: {leaving}"
+        absorb, apply = inputs(bench)
+        # The memory's own stages may fill with weights before the step is decided.
+        early = int(isinstance(bench.component, Throttle))
+        for name, pauses in ((absorb, 0), (apply, early), ("updated", 0)):
+            taken = [transfer.taken for transfer in bench.monitors[name].transfers]
+            assert len(taken) == run.config.beats
+            seen = sum(later - earlier > 1 for earlier, later in itertools.pairwise(taken))
+            assert seen <= pauses, f"{bench.where}{name} is not a beat a cycle: {taken}"
 
 
 @cocotb.test

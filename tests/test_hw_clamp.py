@@ -20,4 +20,4 @@ def test_clamp(simulator: str) -> None:
 
 @pytest.mark.slow
 def test_clamp_long() -> None:
-    simulate("clamp", UNITS, simulator="verilator", seed=2, effort=30)
+    simulate("clamp", UNITS, simulator="verilator", seed=2, effort=12)

@@ -43,4 +43,4 @@ def test_decide(simulator: str) -> None:
 
 @pytest.mark.slow
 def test_decide_long() -> None:
-    simulate("decide", UNITS, simulator="verilator", seed=2, effort=20)
+    simulate("decide", UNITS, simulator="verilator", seed=2, effort=12)

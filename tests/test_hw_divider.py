@@ -18,7 +18,7 @@ def test_divider(simulator: str) -> None:
 
 @pytest.mark.slow
 def test_divider_long() -> None:
-    simulate("divider", UNITS | {"m53": {"bits": 53}}, simulator="verilator", seed=2, effort=30)
+    simulate("divider", UNITS | {"m53": {"bits": 53}}, simulator="verilator", seed=2, effort=10)
 
 
 def test_errors() -> None:

@@ -20,4 +20,4 @@ def test_ema(simulator: str) -> None:
 
 @pytest.mark.slow
 def test_ema_long() -> None:
-    simulate("ema", UNITS, simulator="verilator", seed=2, effort=50)
+    simulate("ema", UNITS, simulator="verilator", seed=2, effort=20)
