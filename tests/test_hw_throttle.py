@@ -58,4 +58,4 @@ def test_throttle_long() -> None:
         "weight": "SQ2.24",
         "update": "SQ1.22",
     }
-    simulate("throttle", UNITS | EIGHT | {"l32": wide}, simulator="verilator", seed=2, effort=4)
+    simulate("throttle", UNITS | EIGHT | {"l32": wide}, simulator="verilator", seed=2, effort=2)
