@@ -74,9 +74,10 @@ class Divider(wiring.Component):
             self.o.payload.sticky.eq(remainder.any() & ~zero),
             self.o.payload.below.eq(below),
         ]
+        with m.If(~busy & self.i.valid):
+            m.d.sync += divisor.eq(self.i.payload.divisor)
         with m.If(~busy):
             m.d.sync += [
-                divisor.eq(self.i.payload.divisor),
                 quotient.eq(0),
                 zero.eq(~self.i.payload.dividend[-1]),
                 first.eq(1),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Mux, Value, ValueCastable  # noqa: F401
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 
 from kappa_rtl.golden.formats import Fixed, Overflow, Rounding
 
@@ -54,10 +54,13 @@ def fit(value: Value, fmt: Fixed) -> tuple[Value, Value]:
     return fitted, beyond
 
 
-def rails(value: Value, fmt: Fixed) -> tuple[Value, Value]:
+def rails(m: Module, value: Value, fmt: Fixed) -> tuple[Value, Value]:
     """Whether a word of ``fmt`` lies on a rail, and whether near one."""
     low, high = fmt.rails
-    magnitude = value[:-1] ^ value[-1].replicate(len(value) - 1)  # |value|, less one if negative
+    magnitude = Signal(
+        len(value) - 1
+    )  # |value|, less one if negative; a signal, or each of its bits would repeat all of it in the Verilog
+    m.d.comb += magnitude.eq(value[:-1] ^ value[-1].replicate(len(value) - 1))
     near = fmt.near_rail
     above = _at_least(magnitude, near)
     below = _at_least(magnitude, near - 1)

@@ -127,7 +127,7 @@ class StreamingThrottle(wiring.Component):
         counters = {name: Signal(COUNTER_BITS, name=name, reset_less=True) for name in ELEMENT_COUNTERS}
         first = Signal(init=1)
 
-        beat = Signal(range(config.beats))
+        beat = Signal(range(max(2, config.beats)))
         # Whether a pass takes beats: registers of their own, to keep the ready signals short.
         absorbs = Signal(init=1)
         applies = Signal()
@@ -224,11 +224,12 @@ class StreamingThrottle(wiring.Component):
         counts, counts_update = Signal(), Signal()
         m.d.sync += [counts.eq(taken), counts_update.eq(taken & applying)]
         for lane in range(lanes):
-            word = total.i.payload.minuend[lane]
-            on, near = rails(word, g) if g.rails == w.rails else (None, None)
+            word = Signal(signed(max(g.width, w.width)), name=f"word{lane}")
+            m.d.comb += word.eq(total.i.payload.minuend[lane])
+            on, near = rails(m, word, g) if g.rails == w.rails else (None, None)
             if on is None or near is None:
-                on_g, near_g = rails(word[: g.width].as_signed(), g)
-                on_w, near_w = rails(word[: w.width].as_signed(), w)
+                on_g, near_g = rails(m, word[: g.width].as_signed(), g)
+                on_w, near_w = rails(m, word[: w.width].as_signed(), w)
                 on, near = Mux(applying, on_w, on_g), Mux(applying, near_w, near_g)
             inside = ~total.i.payload.last if lane >= tail else 1
             m.d.sync += [flags["rail"][lane].eq(on & inside), flags["near"][lane].eq(near & inside)]
@@ -259,7 +260,7 @@ class Throttle(wiring.Component):
     """The unit with its gradient memory inside, of ceil(N/L) words: plain SGD, along the gradient that it absorbed.
 
     Ports: ``gradient`` in, ``weights`` in, ``updated`` {weight, update} out, ``registers`` out, ``clear``, ``constants``,
-    ``control``; see :class:`StreamingThrottle`. Weights are accepted once the whole gradient is in, at most one beat before
+    ``control``; see :class:`StreamingThrottle`. Weights are accepted once the whole gradient is in, at most two beats before
     the step is decided. The memory needs no reset: in the first step the previous gradient counts as zero.
 
     Throughput: a beat a cycle in both passes; four cycles a step more than the streaming core.
@@ -291,9 +292,9 @@ class Throttle(wiring.Component):
         m = Module()
         config = self.config
         m.submodules.core = core = self.core
-        # No word is read in the cycle in which it is written: synthesis need not care what such a read would give.
+        # No word that is used is read in the cycle in which it is written: synthesis need not care what such a read would give.
         word = unsigned(config.lanes * config.grids.gradient.width)
-        m.submodules.memory = memory = Memory(shape=word, depth=config.beats, init=[], attrs={"no_rw_check": 1})
+        m.submodules.memory = memory = Memory(shape=word, depth=max(2, config.beats), init=[], attrs={"no_rw_check": 1})
         read, write = memory.read_port(), memory.write_port()
 
         for name in ("updated", "registers"):
@@ -305,12 +306,12 @@ class Throttle(wiring.Component):
         # Two stages between the ports and the core: a memory read, and a register behind it, for a memory answers late in its
         # cycle. They hold gradients or weights, never both.
         applying = Signal()  # which pass the next beat belongs to
-        address = Signal(range(config.beats))
+        address = Signal(range(max(2, config.beats)))
         places, weights, gradients = [], [], []
         valid = [Signal(name=f"valid{i}") for i in range(2)]
         is_weight = [Signal(name=f"is_weight{i}") for i in range(2)]
         for i in range(2):
-            places.append(Signal(range(config.beats), name=f"place{i}", reset_less=True))
+            places.append(Signal(range(max(2, config.beats)), name=f"place{i}", reset_less=True))
             gradients.append(Signal(self.gradient.payload.shape(), name=f"gradient{i}", reset_less=True))
             weights.append(Signal(self.weights.payload.shape(), name=f"weight{i}", reset_less=True))
         fetched = Signal(word, reset_less=True)

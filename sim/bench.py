@@ -63,6 +63,7 @@ def simulate(
     only: str = "",
     env: Mapping[str, str] | None = None,
     verilog: str | None = None,
+    optimisation: str = "-O0",
 ) -> None:
     """Run the cocotb tests of ``bench_<stem>`` on a bank of its components.
 
@@ -73,6 +74,7 @@ def simulate(
         only: a regular expression of the cocotb tests to run; all if empty.
         env: more environment variables for the simulator.
         verilog: a text to simulate instead of the bank's own: a module of that stem with the bank's ports.
+        optimisation: of the C++ compiler, for Verilator.
 
     Raises:
         SimulationError: a test failed.
@@ -87,7 +89,7 @@ def simulate(
     with tempfile.TemporaryDirectory(prefix="kappa-rtl-") as folder:
         source = Path(folder) / f"{stem}.v"
         source.write_text(verilog)
-        run(Design((source,), stem, optimisation="-O0"), module.__name__, simulator=simulator, env=told)
+        run(Design((source,), stem, optimisation=optimisation), module.__name__, simulator=simulator, env=told)
 
 
 # ------------------------------------------------------------------------------------------------ inside the simulator

@@ -328,5 +328,5 @@ def speed(table: Mapping[str, Any], steps: int, simulator: str = "verilator") ->
     with tempfile.TemporaryDirectory(prefix="kappa-rtl-") as folder:
         path = Path(folder) / "speed.json"
         env = {SPEED: json.dumps({"steps": steps, "path": str(path)})}
-        simulate("throttle", {"core": table}, simulator=simulator, only="throughput", env=env)
+        simulate("throttle", {"core": table}, simulator=simulator, only="throughput", env=env, optimisation="-O2")
         return json.loads(path.read_text())  # type: ignore[no-any-return]

@@ -44,9 +44,30 @@ def version(simulator: str) -> str:
 
 def cache_root() -> Path:
     """Where builds are kept: ``KAPPA_RTL_CACHE``, or the user's cache folder."""
-    if chosen := os.environ.get("KAPPA_RTL_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kappa-rtl"
+    chosen = os.environ.get("KAPPA_RTL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kappa-rtl"
+    root = Path(chosen).absolute()
+    if any(mark in str(root) for mark in UNFIT):
+        root = Path(tempfile.gettempdir()) / f"kappa-rtl-{os.getuid()}"
+    return root
+
+
+UNFIT = " \t'\"$&;()#%:*?[]{}<>|~`\\"
+"""What make and Verilator's own scripts do not take in a path."""
+
+
+def linked(folder: Path) -> Path:
+    """A path to an installed package's folder that make and shells can take, wherever the environment lies."""
+    link = cache_root() / "packages" / f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.is_symlink():
+        with contextlib.suppress(FileExistsError):
+            link.symlink_to(folder)
+    return link
+
+
+def verilator_root() -> Path:
+    """The packaged Verilator; its program is ``bin/verilator_bin``, which wants this as ``VERILATOR_ROOT``."""
+    return linked(Path(verilator.__file__).parent)
 
 
 @dataclass(frozen=True)
@@ -88,13 +109,15 @@ class _Verilator(Verilator):
 
     def _set_env_build(self) -> None:
         super()._set_env_build()
-        self.env["PATH"] = verilator_path(self.env["PATH"])
+        self.env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), self.env["PATH"]])  # make wants a python
+        self.env["VERILATOR_ROOT"] = str(verilator_root())
 
     def _build_command(self) -> list[list[str]]:
-        libs, share = cocotb_tools.config.libs_dir, cocotb_tools.config.share_dir
+        package = linked(cocotb_tools.config.libs_dir.parent)
+        libs, share = package / "libs", package / "share"
         command = [
             *(
-                "verilator",
+                str(verilator_root() / "bin" / "verilator_bin"),
                 "-cc",
                 "--exe",
                 "-Mdir",
@@ -113,7 +136,7 @@ class _Verilator(Verilator):
             *(f"-D{name}={value}" for name, value in self.design.defines.items()),
             *("-x-initial", "unique", "--x-assign", "fast"),
             str(share / "lib" / "verilator" / "verilator.cpp"),
-            *(str(source) for source in self.design.sources),
+            *(str(Path(self.build_dir) / Path(source).name) for source in self.design.sources),
         ]
         # One translation unit needs no precompiled header, which the packaged Verilator does not set up for GCC.
         make = ["make", "-s", "-C", str(self.build_dir), "-f", "Vtop.mk", "VM_PARALLEL_BUILDS=0", "OPT_SLOW=-O0"]
@@ -121,11 +144,6 @@ class _Verilator(Verilator):
         # The lent runtime must be newer than the headers that were written just now.
         lent = sorted(str(built) for built in Path(self.build_dir).glob("*.o"))
         return [command, ["touch", *lent], make] if lent else [command, make]
-
-
-def verilator_path(path: str) -> str:
-    """``path`` with the packaged Verilator and this interpreter, as ``python``, in front."""
-    return os.pathsep.join([str(Path(verilator.__file__).parent / "bin"), str(Path(sys.executable).parent), path])
 
 
 def runner(design: Design, simulator: str, waves: bool) -> Runner:
@@ -158,9 +176,10 @@ def build(design: Design, simulator: str = "verilator", waves: bool = False) -> 
             _lend_runtime(root, target, design, waves)
         log = target / "build.log"
         try:
+            sources = [Path(shutil.copy(source, target / Path(source).name)) for source in design.sources]
             made = runner(design, simulator, waves)
             made.build(
-                sources=list(design.sources),
+                sources=sources,
                 hdl_toplevel=design.toplevel,
                 parameters=design.parameters,
                 defines=dict(design.defines),
@@ -171,7 +190,7 @@ def build(design: Design, simulator: str = "verilator", waves: bool = False) -> 
                 always=True,
                 log_file=log,
             )
-        except (SystemExit, subprocess.CalledProcessError, RuntimeError, ValueError) as error:
+        except (SystemExit, OSError, subprocess.CalledProcessError, RuntimeError, ValueError) as error:
             raise SimulationError(f"{simulator} could not build {design.toplevel}: {error}\n{_tail(log)}") from None
         if simulator == "verilator":
             _keep_runtime(root, target, design, waves)

