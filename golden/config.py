@@ -376,7 +376,7 @@ class ThrottleConfig:
         values = dict(table)
         law = values.pop("law", None)
         makers = {"stability_margin": cls.stability_margin, "inverse_curvature": cls.inverse_curvature}
-        if law is not None and law not in makers:
+        if law is not None and (not isinstance(law, str) or law not in makers):
             raise ValueError(f"law must be one of {', '.join(makers)}, not {law!r}")
         known = {field.name for field in dataclasses.fields(cls)} | {
             "stability_margin": {"chi"},
@@ -393,9 +393,11 @@ class ThrottleConfig:
     @classmethod
     def from_toml(cls, path: str | Path) -> ThrottleConfig:
         """Read the table ``[throttle]`` of a TOML file."""
-        with open(path, "rb") as file:
-            document = tomllib.load(file)
-        if "throttle" not in document:
+        try:
+            document = tomllib.loads(Path(path).read_text())
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ValueError(f"{path}: must be a TOML file: {error}") from None
+        if not isinstance(document.get("throttle"), dict):
             raise ValueError(f"{path}: a table [throttle] must be there; found {', '.join(document) or 'nothing'}")
         return cls.from_table(document["throttle"])
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from kappa_rtl.sim.experiment import EXPERIMENTS, Job, cosimulate
+from kappa_rtl.sim.experiment import DIFFERENCE_OUTPUTS, EXPERIMENTS, Job, cosimulate
 from kappa_rtl.sim.runner import SIMULATORS, SimulationError
 
 
@@ -50,11 +50,13 @@ def command(out: Path, wave: int | None, verilog: Path | None, resume: bool, con
             config = out / "config.toml"
         job = Job.read(config, **changes)
         outcome = cosimulate(job, out, wave_from=wave, verilog=verilog, resume=resume)
+    except OSError as error:
+        raise click.ClickException(f"out = {str(out)!r} must be a folder that can be written: {error}") from None
     except (ValueError, SimulationError, FloatingPointError) as error:
         raise click.ClickException(str(error)) from None
     if outcome.difference:
         click.echo(f"DIFFERENCE: {outcome.difference}", err=True)
-        click.echo(f"  see {out / 'difference.json'} and {out / 'wave.vcd'}", err=True)
+        click.echo(f"  see {' and '.join(str(out / name) for name in DIFFERENCE_OUTPUTS if (out / name).exists())}", err=True)
         sys.exit(1)
     for run in outcome.runs.values():
         accuracy = run.tail("accuracy")

@@ -122,8 +122,10 @@ class RtlThrottle:
         self.cycles: list[int] = []  #: clock cycles of each step, from the first gradient beat to the registers
         self._stack = contextlib.ExitStack()
         try:
-            self._folder = folder or Path(
-                self._stack.enter_context(tempfile.TemporaryDirectory(prefix="kappa-rtl-", dir=_memory()))
+            self._folder = (
+                folder.resolve()
+                if folder
+                else Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="kappa-rtl-", dir=_memory())))
             )
             self._start(verilog if verilog is not None else export(config, streaming=streaming)[0])
         except BaseException:
@@ -288,6 +290,14 @@ class RtlThrottle:
 def _memory() -> str | None:
     """A folder in memory, where there is one: vectors pass through files."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
+
+
+def prepare(config: ThrottleConfig, verilog: str, simulator: str, *, waves: bool = False) -> None:
+    """Build what an :class:`RtlThrottle` will run, so that a failure comes before anything else is done."""
+    with tempfile.TemporaryDirectory(prefix="kappa-rtl-") as folder:
+        source = Path(folder) / "throttle.v"
+        source.write_text(verilog)
+        build(harness(config, source), simulator, waves)
 
 
 def harness(config: ThrottleConfig, source: Path, *, streaming: bool = False) -> Design:

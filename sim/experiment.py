@@ -28,8 +28,8 @@ from kappa_rtl.golden.training.data import Problem, digits, synthetic
 from kappa_rtl.golden.training.loop import GainRamp, StepRow, train
 from kappa_rtl.hw import export
 
-from .cosim import Difference, RtlThrottle, Stalls, compare
-from .report import RunHistory, observations, summary_table, write_atomically, write_report
+from .cosim import Difference, RtlThrottle, Stalls, compare, prepare
+from .report import PLOTS, RunHistory, observations, summary_table, write_atomically, write_report
 from .runner import SimulationError, check, version
 
 EXPERIMENTS = ("digits", "synthetic")
@@ -92,10 +92,16 @@ class Job:
                 raise ValueError(f"{name} must be an integer from {low} to {high}, not {value!r}")
         if self.narrow and set(self.narrow) != set(NARROW):
             raise ValueError(f"narrow must give {', '.join(NARROW)} or nothing, not {', '.join(self.narrow)}")
-        if self.input:
-            Fixed.parse(self.input)
-        for on_still in OnStill if self.narrow else ():
-            self.narrow_config(on_still)
+        try:
+            if self.input:
+                Fixed.parse(self.input)
+        except ValueError as error:
+            raise ValueError(f"run.input: {error}") from None
+        try:
+            for on_still in OnStill if self.narrow else ():
+                self.narrow_config(on_still)
+        except ValueError as error:
+            raise ValueError(f"narrow.{error}") from None
         if self.throttle.elements != self.problem.elements:
             raise ValueError(
                 f"elements must be {self.problem.elements} for the experiment {self.experiment}, not {self.throttle.elements}"
@@ -127,9 +133,11 @@ class Job:
             document = tomllib.loads(path.read_text()) if path else {}
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ValueError(f"config {str(path)!r} must be a readable TOML file: {error}") from None
-        for name in document:
+        for name, table in document.items():
             if name not in ("run", "narrow", "throttle"):
                 raise ValueError(f"config {str(path)!r}: tables must be run, narrow or throttle, not {name!r}")
+            if not isinstance(table, dict):
+                raise ValueError(f"config {str(path)!r}: {name} must be a table, not {table!r}")
         run = dict(document.get("run", {}))
         lanes = changes.pop("lanes", None)
         run |= {name: value for name, value in changes.items() if value is not None}
@@ -152,10 +160,16 @@ class Job:
         if lanes is not None:
             table["lanes"] = lanes
         if "gain" in run:
+            gain = run["gain"]
+            if not isinstance(gain, dict) or set(gain) - {"start", "end", "first", "last"}:
+                raise ValueError(f"run.gain must be a table of start, end, first and last, not {gain!r}")
+            for name, value in gain.items():
+                if isinstance(value, bool) or not isinstance(value, (int, float)):
+                    raise ValueError(f"run.gain.{name} must be a number, not {value!r}")
             try:
-                run["gain"] = GainRamp(**run["gain"])
-            except TypeError:
-                raise ValueError(f"run.gain must give start, end, first and last, not {run['gain']!r}") from None
+                run["gain"] = GainRamp(**gain)
+            except ValueError as error:
+                raise ValueError(f"run.gain.{error}") from None
         narrow = dict(document["narrow"]) if "narrow" in document else dict(NARROW)
         return cls(throttle=ThrottleConfig.from_table(table), narrow=narrow, **run)
 
@@ -237,22 +251,28 @@ def cosimulate(
         ValueError, SimulationError: before anything is overwritten, if the job cannot be started.
     """
     check(job.sim)
+    if wave_from is not None and not 0 <= wave_from < job.steps:
+        raise ValueError(f"wave must be a step from 0 to {job.steps - 1}, not {wave_from}")
+    out = out.resolve()
+    logged = _logged(out, job) if resume else []
     text, manifest = export.export(job.throttle)
     under_test = text if verilog is None else verilog.read_text()
     out.mkdir(parents=True, exist_ok=True)
-    logged = _logged(out, job) if resume else []
-    for name in OUTPUTS + DIFFERENCE_OUTPUTS:
-        if not (resume and name == "trace.jsonl"):
-            (out / name).unlink(missing_ok=True)
+    begun = time.perf_counter()
+    with tqdm(total=1, desc=f"building for {job.sim}", bar_format="{desc} {elapsed}", disable=quiet):
+        prepare(job.throttle, under_test, job.sim, waves=wave_from is not None)
+    outcome = Outcome(seconds={"build": time.perf_counter() - begun})
+    stale = () if resume else (*OUTPUTS, *DIFFERENCE_OUTPUTS, *(f"{plot.name}.png" for plot in PLOTS))
+    for name in stale:
+        (out / name).unlink(missing_ok=True)
     write_atomically(out / "config.toml", job.to_toml().encode())
     write_atomically(out / "throttle.v", under_test.encode())
     write_atomically(out / "throttle.json", (json.dumps(manifest, indent=1) + "\n").encode())
     write_atomically(out / "registers.json", (json.dumps(job.throttle.registers(), indent=1) + "\n").encode())
-    outcome = Outcome()
     bar = tqdm(
         total=job.steps * (1 + (len(OnStill) if job.narrow and verilog is None else 0)),
         unit="step",
-        desc=f"building for {job.sim}",
+        desc="starting the simulator",
         disable=quiet,
         dynamic_ncols=True,
         mininterval=0.1 if sys.stderr.isatty() else 10,  # a log wants few lines
@@ -273,14 +293,12 @@ def _side_by_side(
 ) -> None:
     """Float without and with the throttle, golden and RTL, a step of each at a time."""
     config, start = job.throttle, np.zeros(job.throttle.elements)
-    begun = time.perf_counter()
     with contextlib.ExitStack() as stack:
         stalls = Stalls(job.idle, job.stall, job.seed + 1)
         folder = out / "simulation" if wave_from is not None else None
         rtl = stack.enter_context(
             RtlThrottle(config, start, simulator=job.sim, stalls=stalls, wave_from=wave_from, folder=folder, verilog=verilog)
         )
-        outcome.seconds["build"] = time.perf_counter() - begun
         lockstep = Lockstep(Throttle(config, start), rtl)
         units: dict[str, tuple[str, Any, Any]] = {
             "float_unthrottled": ("float, no throttle", "unthrottled", FloatThrottle(config.replace(enabled=False), start)),
@@ -413,7 +431,13 @@ def _logged(out: Path, job: Job) -> list[str]:
     before = Job.read(config)
     if replace(before, steps=job.steps) != job:
         raise ValueError(f"resume needs the job of {str(config)!r}; only steps may differ")
-    return [line for line in trace.read_text().splitlines(keepends=True) if line.endswith("\n")][: job.steps]
+    try:
+        logged = [line for line in trace.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"resume needs the trace.jsonl of an earlier run; {str(trace)!r} is no text: {error}") from None
+    if len(logged) > job.steps:
+        raise ValueError(f"steps must be at least the {len(logged)} that {str(trace)!r} has logged, not {job.steps}")
+    return logged
 
 
 def _show_difference(job: Job, out: Path, difference: Difference, verilog: str, record: _Record, lockstep: Lockstep) -> None:

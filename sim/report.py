@@ -113,7 +113,7 @@ def summary_table(runs: Runs) -> list[dict[str, Any]]:
             "title": run.title,
             "steps": run.steps,
             "final_loss": _finite(run["loss"][-1]) if run.steps else None,
-            "accuracy": _finite(run.tail("accuracy")),
+            "accuracy": _finite(run.tail("accuracy")) if run.diverged_at is None else None,
             "diverged_at": run.diverged_at,
             "min_alpha": _finite(np.min(run["alpha_applied"])) if run.steps else None,
             "max_margin": _finite(np.max(run["alpha_eta_lambda_max"])) if run.steps else None,
@@ -515,7 +515,7 @@ def _fractions(runs: Runs) -> Figure:
         ("gradient_saturated", "gradient on a rail"),
         ("gradient_near_rail", "gradient near a rail"),
         ("update_saturated", "update clipped"),
-        ("update_underflow", "update lost to rounding"),
+        ("update_underflow", "rounds to 0 on the update grid"),
         ("weight_saturated", "weight on a rail"),
         ("weight_near_rail", "weight near a rail"),
     )
@@ -659,7 +659,8 @@ PLOTS = (
         "fractions",
         "Saturation, near-rail and underflow",
         "The unit's counters as fractions of the elements of each step. Clipped or near-rail elements say that a format has too "
-        "few integer bits; updates lost to rounding say that it has too few fraction bits.",
+        "few integer bits; updates that round to 0 say that it has too few fraction bits. "
+        "A step size of 0 is neither: nothing is left to round then, and the still steps count it.",
         _fractions,
         ("golden", "rtl", "narrow"),
     ),
