@@ -34,8 +34,8 @@ class AlphaLaw(wiring.Component):
     exact product, rounded once, at most the upper rail. Every other operation is rounded once.
 
     Ports: ``i`` {curvature, average}, ``o`` {alpha, step}, the law's constants, ``source``, ``enabled``, ``unit``.
-    Latency: MAX, MUL, ADD, DIV, MAX, MIN, STEP of the unit in that order and 2 cycles for each. Throughput: one at a
-    time. Reset: idle.
+    Latency: MAX, MUL, ADD, DIV, MAX, MIN, STEP of the unit in that order, 2 cycles for each, and 2 more. Throughput: one
+    at a time. Reset: idle.
     """
 
     def __init__(self, *, fmt: ScalarFormat, step_bits: int) -> None:

@@ -111,13 +111,13 @@ class Decide(wiring.Component):
         cost = self.unit.latency
         order = [Operation.ROOT, Operation.DIV, Operation.MUL, Operation.MUL, Operation.ADD]
         order += [Operation.MAX, Operation.MUL, Operation.ADD, Operation.DIV, Operation.MAX, Operation.MIN, Operation.STEP]
-        return self.normaliser.latency + sum(cost[op] + 1 for op in order) + 8
+        return max(self.normaliser.latency, 3) - 2 + sum(cost[op] + 2 for op in order) + 5
 
     @property
     def prelude(self) -> int:
         """The most cycles from taking B to taking the next A."""
         cost = self.unit.latency
-        return self.normaliser.latency + cost[Operation.ROOT] + cost[Operation.ADD] + 6
+        return max(self.normaliser.latency, 3) - 2 + cost[Operation.ROOT] + cost[Operation.ADD] + 7
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

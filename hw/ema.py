@@ -39,18 +39,16 @@ class Ema(wiring.Component):
         added = Signal(self._scalar, reset_less=True)
         m.d.comb += self.o.payload.eq(kept)
         requests = []
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.comb += self.i.ready.eq(1)
-                m.d.sync += [kept.eq(self.i.payload.average), added.eq(self.i.payload.value)]
-                with m.If(self.i.valid):
-                    m.next = "KEEP"
-            requests.append(issue(m, self.unit, "KEEP", Operation.MUL, self.keep, kept, kept, "WEIGH"))
+        with m.FSM() as fsm:
+            requests.append(issue(m, self.unit, "KEEP", Operation.MUL, self.keep, kept, kept, "WEIGH", when=self.i.valid))
             requests.append(issue(m, self.unit, "WEIGH", Operation.MUL, self.rho, added, added, "JOIN"))
             requests.append(issue(m, self.unit, "JOIN", Operation.ADD, kept, added, kept, "RESPOND"))
             with m.State("RESPOND"):
                 m.d.comb += self.o.valid.eq(1)
                 with m.If(self.o.ready):
-                    m.next = "IDLE"
+                    m.next = "KEEP"
+        with m.If(fsm.ongoing("KEEP")):
+            m.d.comb += self.i.ready.eq(1)
+            m.d.sync += [kept.eq(self.i.payload.average), added.eq(self.i.payload.value)]
         offer(m, self.unit, requests)
         return m

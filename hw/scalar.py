@@ -156,6 +156,11 @@ class ScalarUnit(wiring.Component):
         work = Signal(fraction + bits + 1, reset_less=True)
         sticky = Signal(reset_less=True)
         e = Signal(signed(exponent_bits + 3), reset_less=True)
+        # The one adder of exponents; what it adds was chosen in the cycle before.
+        addend = Signal.like(e, reset_less=True)
+        begun = Signal(reset_less=True)  # a division or a root, since the cycle before
+        summed_e = Signal.like(e)
+        m.d.comb += summed_e.eq(e + addend)
         count = Signal(range(max(fraction + 4, bits + 3)), reset_less=True)
         value = Signal(layout, reset_less=True)
         step = Signal(self.step_bits, reset_less=True)
@@ -239,41 +244,51 @@ class ScalarUnit(wiring.Component):
                     m.next = "START"
 
             with m.State("START"):
-                m.d.sync += [smaller.eq(key(a) < key(b)), apart.eq(a.e - b.e), value.eq(0)]
+                m.d.sync += [
+                    smaller.eq(key(a) < key(b)),
+                    apart.eq(a.e - b.e),
+                    value.eq(0),
+                    e.eq(a.e),
+                    addend.eq(b.e),
+                    begun.eq(0),
+                ]
                 with m.Switch(op):
                     with m.Case(Operation.ADD, Operation.MAX, Operation.MIN):
                         m.next = "SORT"
                     with m.Case(Operation.MUL, Operation.STEP):
-                        m.d.sync += [e.eq(a.e + b.e), count.eq(digits + 2), multiplier.eq(b.m << padding)]
+                        m.d.sync += [count.eq(digits + 2), multiplier.eq(b.m << padding)]
                         m.next = "MULTIPLY"
                         with m.If(~(a.m[-1] & b.m[-1])):
                             m.next = "RESPOND"
                     with m.Case(Operation.DIV):
-                        m.d.sync += e.eq(a.e - b.e)
+                        m.d.sync += addend.eq(~b.e)  # -b.e - 1
                         with m.If(~a.m[-1]):
                             m.next = "RESPOND"
                         with m.Elif(~b.m[-1]):
-                            m.d.sync += [overflow.eq(1), value.eq(largest)]
-                            m.next = "RESPOND"
+                            m.next = "INFINITE"
                         with m.Else():
                             m.d.comb += divider.i.valid.eq(1)
                             m.next = "DIVIDE"
                     with m.Default():
                         m.d.comb += [root.i.valid.eq(self.radicand.valid), self.radicand.ready.eq(root.i.ready)]
-                        m.d.sync += e.eq(a.e - self.radicand.payload.shift)
+                        m.d.sync += addend.eq(-self.radicand.payload.shift)
                         m.next = "START"
                         with m.If(self.radicand.valid & root.i.ready):
                             m.next = "EXTRACT"
 
+            with m.State("INFINITE"):
+                m.d.sync += [overflow.eq(1), value.eq(largest)]
+                m.next = "RESPOND"
+
             with m.State("SORT"):
                 m.d.sync += [
-                    e.eq(Mux(smaller, b.e, a.e)),
+                    addend.eq(1),
                     work[fraction : fraction + bits].eq(Mux(smaller, a.m, b.m)),
                     count.eq(Mux(smaller, -apart, apart)),
                     beyond.eq(Mux(smaller, apart < -(bits + 1), apart > bits + 1)),
                 ]
                 with m.If(smaller):
-                    m.d.sync += a.eq(b)
+                    m.d.sync += [a.eq(b), e.eq(b.e)]
                 m.next = "SHIFT"
                 # The sum with zero is the larger operand; any other sum overwrites it.
                 m.d.sync += value.eq(Mux(smaller ^ (op == Operation.MIN), b, a))
@@ -291,8 +306,10 @@ class ScalarUnit(wiring.Component):
                 ]
                 with m.If(Cat(count == digits + i for i in range(3)).any()):  # the first partial product is still on its way
                     m.d.sync += work.eq(0)
+                with m.If(count == digits + 2):
+                    m.d.sync += [e.eq(summed_e), addend.eq(bits - 1)]
                 with m.If(count == 0):
-                    m.d.sync += e.eq(e + (bits - 1))
+                    m.d.sync += [e.eq(summed_e), addend.eq(1)]
                     m.next = "CARRY"
                     with m.If(is_step):
                         m.d.sync += count.eq(down)
@@ -323,29 +340,41 @@ class ScalarUnit(wiring.Component):
             with m.State("CARRY"):
                 m.d.sync += sticky.eq(sticky | work[: fraction - 1].any() | (work[-1] & work[fraction - 1]))
                 with m.If(work[-1]):
-                    m.d.sync += [work.eq(work >> 1), e.eq(e + 1)]
+                    m.d.sync += [work.eq(work >> 1), e.eq(summed_e)]
                 m.next = "ROUND"
 
             with m.State("DIVIDE"):
+                # The last of these assignments, as the quotient is offered, is the one that counts.
                 m.d.comb += divider.o.ready.eq(1)
+                m.d.sync += [
+                    work[fraction - 1 :].eq(divider.o.payload.quotient),
+                    sticky.eq(divider.o.payload.sticky),
+                    begun.eq(1),
+                    addend.eq(Mux(divider.o.payload.below, 1 - bits, 2 - bits)),
+                ]
+                with m.If(~begun):
+                    m.d.sync += e.eq(summed_e)
                 with m.If(divider.o.valid):
-                    m.d.sync += [
-                        work[fraction - 1 :].eq(divider.o.payload.quotient),
-                        sticky.eq(divider.o.payload.sticky),
-                        e.eq(e - Mux(divider.o.payload.below, bits, bits - 1)),
-                    ]
+                    m.d.sync += [e.eq(summed_e), addend.eq(1)]
                     m.next = "ROUND"
 
             with m.State("EXTRACT"):
                 m.d.comb += root.o.ready.eq(1)
+                m.d.sync += [
+                    work[fraction - 1 :].eq(root.o.payload.root),
+                    sticky.eq(root.o.payload.sticky),
+                    begun.eq(1),
+                    addend.eq(1),
+                ]
+                with m.If(~begun):
+                    m.d.sync += e.eq(summed_e)
                 with m.If(root.o.valid):
-                    m.d.sync += [work[fraction - 1 :].eq(root.o.payload.root), sticky.eq(root.o.payload.sticky)]
                     m.next = "ROUND"
 
             with m.State("ROUND"):
                 with m.If(~is_step):
                     m.d.sync += value.m.eq(Cat(rounded[: bits - 1], rounded[bits - 1] | rounded[bits]))
-                m.d.sync += [carried.eq(rounded[bits]), next_e.eq(e + 1)]
+                m.d.sync += [carried.eq(rounded[bits]), next_e.eq(summed_e)]
                 m.next = "RANGE"
                 with m.If(is_step):
                     m.d.sync += [step.eq(rounded), beyond.eq(rounded[self.step_bits :].any())]
@@ -371,7 +400,7 @@ class ScalarUnit(wiring.Component):
 
 
 class Request(NamedTuple):
-    """An operation that a client's FSM asks for while ``asked`` is high."""
+    """An operation that a client's FSM asks for while ``asked`` is high; the operands hold for a cycle more."""
 
     asked: Signal
     op: Operation
@@ -380,16 +409,28 @@ class Request(NamedTuple):
 
 
 def issue(
-    m: Module, unit: Any, state: str, op: Operation, a: Any, b: Any, target: Any, then: str, *, field: str = "value"
+    m: Module,
+    unit: Any,
+    state: str,
+    op: Operation,
+    a: Any,
+    b: Any,
+    target: Any,
+    then: str,
+    *,
+    field: str = "value",
+    when: Any = 1,
 ) -> Request:
     """Two FSM states that have the unit do one operation: ``target = op(a, b)``, then on to state ``then``.
+
+    The first one waits for ``when``; the operands are needed from the cycle after on.
 
     The operands reach the unit by :func:`offer`, to which all requests of a client go.
     """
     asked = Signal(name=f"asks_{state.lower().replace(' ', '_')}")
     with m.State(state):
-        m.d.comb += [unit.request.valid.eq(1), asked.eq(1)]
-        with m.If(unit.request.ready):
+        m.d.comb += [unit.request.valid.eq(when), asked.eq(when)]
+        with m.If(unit.request.valid & unit.request.ready):
             m.next = f"{state} WAIT"
     with m.State(f"{state} WAIT"):
         m.d.comb += unit.response.ready.eq(1)
@@ -400,30 +441,41 @@ def issue(
 
 
 def offer(m: Module, unit: Any, requests: list[Request]) -> None:
-    """Send the request that is asked for; all zeros if none is. One choice a bit, without any order among the requests."""
+    """Send the request that was asked for in the cycle before; all zeros if none was.
+
+    One choice a bit, without any order among the requests, from a register for each: what state an FSM is in takes its time.
+    """
+    chosen = [Signal(name=f"{request.asked.name}_q") for request in requests]
+    m.d.sync += [was_asked.eq(request.asked) for was_asked, request in zip(chosen, requests, strict=True)]
     for name in ("op", "a", "b"):
         asked: dict[int, list[Signal]] = {}  # by operand, so that one that is used often is one choice
         operands = {id(getattr(request, name)): Value.cast(getattr(request, name)) for request in requests}
-        for request in requests:
-            asked.setdefault(id(getattr(request, name)), []).append(request.asked)
+        for request, was_asked in zip(requests, chosen, strict=True):
+            asked.setdefault(id(getattr(request, name)), []).append(was_asked)
         m.d.comb += Value.cast(unit.request.payload[name]).eq(
             _either(Mux(Cat(asked[key]).any(), operands[key], 0) for key in operands)
         )
 
 
 def share(m: Module, unit: ScalarUnit, clients: list[Any]) -> None:
-    """Let several clients use one unit; at most one of them may have an operation under way at a time."""
-    m.d.comb += unit.i.payload.as_value().eq(_either(client.request.payload.as_value() for client in clients))
+    """Let several clients use one unit; at most one of them may have an operation under way at a time.
+
+    A request is taken at once and its operands come a cycle later, from :func:`offer`: an operation takes a client
+    ``unit.latency[op] + 1`` cycles from its request to the response, which is taken as it comes.
+    """
+    asked = Signal()
+    m.d.comb += [
+        unit.i.valid.eq(asked),
+        unit.i.payload.as_value().eq(_either(client.request.payload.as_value() for client in clients)),
+        unit.o.ready.eq(Cat(*(client.response.ready for client in clients)).any()),
+    ]
+    m.d.sync += asked.eq(Cat(*(client.request.valid for client in clients)).any())
     for client in clients:
         m.d.comb += [
-            client.request.ready.eq(unit.i.ready),
+            client.request.ready.eq(1),
             client.response.valid.eq(unit.o.valid),
             client.response.payload.eq(unit.o.payload),
         ]
-    m.d.comb += [
-        unit.i.valid.eq(Cat(*(client.request.valid for client in clients)).any()),
-        unit.o.ready.eq(Cat(*(client.response.ready for client in clients)).any()),
-    ]
 
 
 def _either(values: Iterable[Value]) -> Value:
