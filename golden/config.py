@@ -381,7 +381,7 @@ class ThrottleConfig:
         known = {field.name for field in dataclasses.fields(cls)} | {
             "stability_margin": {"chi"},
             "inverse_curvature": {"beta"},
-        }.get(law, set())
+        }.get(law or "", set())
         for name in values:
             if name not in known:
                 raise ValueError(f"{name} is no field of a throttle configuration; it has {', '.join(sorted(known))}")
