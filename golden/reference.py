@@ -55,7 +55,10 @@ class FloatThrottle:
         self._still_norm = float(config.grids.weight.ulp) / 2 * math.sqrt(config.elements)
 
     def _vector(self, name: str, values: ArrayLike) -> Floats:
-        vector = np.array(values, dtype=np.float64)
+        given = np.asarray(values)
+        if given.dtype.kind not in "iuf":
+            raise ValueError(f"{name} must hold integers or floats, not {given.dtype}")
+        vector = given.astype(np.float64)
         if vector.shape != (self.config.elements,):
             raise ValueError(f"{name} must have shape ({self.config.elements},), not {vector.shape}")
         vector.flags.writeable = False
