@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -217,8 +218,9 @@ class ThrottleConfig:
     def __post_init__(self) -> None:
         for name, (low, high) in LIMITS.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            if isinstance(value, bool) or not isinstance(value, Integral) or not low <= value <= high:
                 raise ValueError(f"{name} must be an integer from {low} to {high}, not {value!r}")
+            object.__setattr__(self, name, int(value))
         if not isinstance(self.enabled, bool):
             raise ValueError(f"enabled must be true or false, not {self.enabled!r}")
         for name in ("gradient", "weight", "update"):
@@ -307,7 +309,8 @@ class ThrottleConfig:
     @cached_property
     def constants(self) -> dict[str, Scalar]:
         """What the host writes into the unit: each the scalar nearest to the real value."""
-        reals = {name: _fraction(getattr(self, name)) for name in ("eta", "num", "bias", "gain", "rho", "eps", "alpha_min")}
+        # eps before bias: in the stability margin they are one number, and an error names the one that was given.
+        reals = {name: _fraction(getattr(self, name)) for name in ("eta", "num", "gain", "rho", "eps", "bias", "alpha_min")}
         reals["keep"] = 1 - reals["rho"]
         made = {name: self.scalar.constant(value, name=name) for name, value in reals.items()}
         half_ulp = self.grids.weight.ulp / 2

@@ -10,9 +10,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from kappa_rtl.golden import config as golden_config
-from kappa_rtl.golden.formats import ScalarFormat
 
-from .scalar import Operation, constant, issue, offer, scalar_layout, unit_signature
+from .scalar import Operation, ScalarUnit, constant, issue, offer, scalar_layout
 
 
 class Source(enum.Enum):
@@ -33,18 +32,20 @@ class AlphaLaw(wiring.Component):
     x is C, S or the larger of the two, by ``source``. ``step`` is ``(alpha if enabled else 1) * eta`` on the step grid: the
     exact product, rounded once, at most the upper rail. Every other operation is rounded once.
 
+    Args:
+        shared: the scalar unit that ``unit`` will lead to.
+
     Ports: ``i`` {curvature, average}, ``o`` {alpha, step}, the law's constants, ``source``, ``enabled``, ``unit``.
-    Latency: MAX, MUL, ADD, DIV, MAX, MIN, STEP of the unit in that order, 2 cycles for each, and 2 more. Throughput: one
-    at a time. Reset: idle.
+    Throughput: one at a time. Reset: idle.
     """
 
-    def __init__(self, *, fmt: ScalarFormat, step_bits: int) -> None:
-        scalar = scalar_layout(fmt)
-        self._fmt = fmt
+    def __init__(self, shared: ScalarUnit) -> None:
+        scalar = scalar_layout(shared.fmt)
+        self._shared = shared
         super().__init__(
             {
                 "i": In(stream.Signature(data.StructLayout({"curvature": scalar, "average": scalar}))),
-                "o": Out(stream.Signature(data.StructLayout({"alpha": scalar, "step": unsigned(step_bits)}))),
+                "o": Out(stream.Signature(data.StructLayout({"alpha": scalar, "step": unsigned(shared.step_bits)}))),
                 "num": In(scalar),
                 "bias": In(scalar),
                 "gain": In(scalar),
@@ -52,21 +53,27 @@ class AlphaLaw(wiring.Component):
                 "eta": In(scalar),
                 "source": In(Source),
                 "enabled": In(1),
-                "unit": Out(unit_signature(fmt, step_bits)),
+                "unit": Out(shared.client),
             }
         )
 
+    @property
+    def latency(self) -> int:
+        """The most cycles from taking curvatures to offering alpha, while no other client asks the unit."""
+        before = (Operation.MAX, Operation.MUL, Operation.ADD)
+        return 1 + self._shared.latencies(*before, Operation.DIV, Operation.MAX, Operation.MIN, Operation.STEP)
+
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        scalar = scalar_layout(self._fmt)
-        one = constant(self._fmt.one, self._fmt)
+        scalar = scalar_layout(self._shared.fmt)
+        one = constant(self._shared.fmt.one, self._shared.fmt)
         x = Signal(scalar, reset_less=True)
         other = Signal(scalar, reset_less=True)
         alpha = Signal(scalar, reset_less=True)
         step = Signal.like(self.o.payload.step, reset_less=True)
         m.d.comb += [self.o.payload.alpha.eq(alpha), self.o.payload.step.eq(step)]
         requests = []
-        with m.FSM():
+        with m.FSM() as fsm:
             with m.State("IDLE"):
                 m.d.comb += self.i.ready.eq(1)
                 m.d.sync += [x.eq(self.i.payload.curvature), other.eq(self.i.payload.average)]
@@ -78,13 +85,10 @@ class AlphaLaw(wiring.Component):
                         m.next = "LARGER"
             requests.append(issue(m, self.unit, "LARGER", Operation.MAX, x, other, x, "SCALE"))
             requests.append(issue(m, self.unit, "SCALE", Operation.MUL, self.gain, x, x, "OFFSET"))
-            requests.append(issue(m, self.unit, "OFFSET", Operation.ADD, self.bias, x, x, "TEST"))
-            with m.State("TEST"):
-                m.d.sync += alpha.eq(one)
-                m.next = "STEP"
-                with m.If(x.m[-1]):
-                    m.next = "DIVIDE"
-            requests.append(issue(m, self.unit, "DIVIDE", Operation.DIV, self.num, x, alpha, "FLOOR"))
+            requests.append(issue(m, self.unit, "OFFSET", Operation.ADD, self.bias, x, x, "DIVIDE"))
+            requests.append(
+                issue(m, self.unit, "DIVIDE", Operation.DIV, self.num, x, alpha, "FLOOR", when=x.m[-1], otherwise="STEP")
+            )
             requests.append(issue(m, self.unit, "FLOOR", Operation.MAX, self.alpha_min, alpha, alpha, "CEILING"))
             requests.append(issue(m, self.unit, "CEILING", Operation.MIN, one, alpha, alpha, "STEP"))
             applied = Mux(self.enabled, alpha, one)
@@ -93,5 +97,7 @@ class AlphaLaw(wiring.Component):
                 m.d.comb += self.o.valid.eq(1)
                 with m.If(self.o.ready):
                     m.next = "IDLE"
+        with m.If(fsm.ongoing("DIVIDE")):  # what stays where the denominator is zero
+            m.d.sync += alpha.eq(one)
         offer(m, self.unit, requests)
         return m

@@ -17,7 +17,7 @@ from kappa_rtl.golden.formats import ScalarFormat
 from .clamp import AlphaLaw, Source
 from .ema import Ema
 from .norm import Normaliser
-from .scalar import Operation, ScalarUnit, issue, offer, scalar_layout, share, unit_signature
+from .scalar import Operation, ScalarUnit, issue, offer, scalar_layout, share
 
 
 class OnStill(enum.Enum):
@@ -94,6 +94,7 @@ class Decide(wiring.Component):
         self.config = config
         self.unit = ScalarUnit.for_config(config)
         self.normaliser = Normaliser(self.unit.radicand_bits)
+        self.ema, self.law = Ema(self.unit), AlphaLaw(self.unit)
         super().__init__(
             {
                 "i": In(stream.Signature(unsigned(config.widths.energy))),
@@ -108,28 +109,29 @@ class Decide(wiring.Component):
     @property
     def latency(self) -> int:
         """The most cycles from taking A to offering the step size."""
-        cost = self.unit.latency
-        order = [Operation.ROOT, Operation.DIV, Operation.MUL, Operation.MUL, Operation.ADD]
-        order += [Operation.MAX, Operation.MUL, Operation.ADD, Operation.DIV, Operation.MAX, Operation.MIN, Operation.STEP]
-        return max(self.normaliser.latency, 3) - 2 + sum(cost[op] + 2 for op in order) + 5
+        return self._root + 1 + self.unit.latencies(Operation.DIV) + self.ema.latency + 1 + self.law.latency + 1
 
     @property
     def prelude(self) -> int:
         """The most cycles from taking B to taking the next A."""
-        cost = self.unit.latency
-        return max(self.normaliser.latency, 3) - 2 + cost[Operation.ROOT] + cost[Operation.ADD] + 7
+        return self._root + 1 + self.unit.latencies(Operation.ADD)
+
+    @property
+    def _root(self) -> int:
+        """From taking an energy to having its root; the normaliser has 3 cycles until the unit waits for it."""
+        return 1 + max(0, self.normaliser.latency - 3) + self.unit.latencies(Operation.ROOT)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         config = self.config
-        fmt, step_bits = config.scalar, config.step.width
+        fmt = config.scalar
         scalar = scalar_layout(fmt)
 
         m.submodules.unit = unit = self.unit
         m.submodules.normaliser = normaliser = self.normaliser
-        m.submodules.ema = ema = Ema(fmt=fmt, step_bits=step_bits)
-        m.submodules.law = law = AlphaLaw(fmt=fmt, step_bits=step_bits)
-        own = unit_signature(fmt, step_bits).create()
+        m.submodules.ema = ema = self.ema
+        m.submodules.law = law = self.law
+        own = unit.client.create()
         share(m, unit, [own, ema.unit, law.unit])
         wiring.connect(m, normaliser.o, unit.radicand)
 
@@ -178,6 +180,8 @@ class Decide(wiring.Component):
             with m.State("CURVATURE"):
                 m.d.sync += still_run.eq(0)
                 with m.If(status.still):
+                    # ||dtheta|| + eps is eps; with hold, or in the first step, nothing divides by it.
+                    m.d.sync += divisor.eq(Mux(self.control.on_still == OnStill.FLOOR, c.still_norm, c.eps))
                     m.d.sync += status.still_steps.eq(status.still_steps + 1)
                     m.d.sync += still_run.eq(Mux(still_run == config.dead_after, still_run, still_run + 1))
                     with m.If(still_run >= config.dead_after - 1):
@@ -185,30 +189,18 @@ class Decide(wiring.Component):
                 m.next = "RATIO"
                 with m.If(first):
                     m.next = "LAW"
-                with m.Elif(status.still):
-                    with m.Switch(self.control.on_still):
-                        with m.Case(OnStill.HOLD):
-                            m.next = "LAW"
-                        with m.Case(OnStill.FLOOR):
-                            m.d.sync += divisor.eq(c.still_norm)
-                            m.next = "RATIO"
-                        with m.Default():  # ||dtheta|| + eps, exactly eps
-                            m.d.sync += divisor.eq(c.eps)
-                            m.next = "RATIO"
+                with m.Elif(status.still & (self.control.on_still == OnStill.HOLD)):
+                    m.next = "LAW"
             requests.append(issue(m, own, "RATIO", Operation.DIV, status.norm_gradient, divisor, status.curvature, "AVERAGE"))
             with m.State("AVERAGE"):
-                m.next = "EMA"
-                with m.If(status.still & (self.control.on_still == OnStill.FLOOR)):
-                    m.next = "LAW"
-                with m.Else():
+                m.next = "LAW"
+                with m.If(~(status.still & (self.control.on_still == OnStill.FLOOR))):
                     m.d.sync += seen.eq(1)
                     with m.If(self.control.ema_first & ~seen):
                         m.d.sync += status.ema.eq(status.curvature)
-                        m.next = "LAW"
-            with m.State("EMA"):
-                m.d.comb += ema.i.valid.eq(1)
-                with m.If(ema.i.ready):
-                    m.next = "EMA WAIT"
+                    with m.Else():  # it is idle
+                        m.d.comb += ema.i.valid.eq(1)
+                        m.next = "EMA WAIT"
             with m.State("EMA WAIT"):
                 m.d.comb += ema.o.ready.eq(1)
                 with m.If(ema.o.valid):

@@ -8,30 +8,36 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from kappa_rtl.golden.formats import ScalarFormat
-
-from .scalar import Operation, issue, offer, scalar_layout, unit_signature
+from .scalar import Operation, ScalarUnit, issue, offer, scalar_layout
 
 
 class Ema(wiring.Component):
     """``keep * average + rho * value``: two products and their sum on the shared unit, each rounded once.
 
-    Ports: ``i`` {average, value}, ``o`` the new average, ``keep`` and ``rho`` constants, ``unit`` the scalar unit.
-    Latency: two MUL and one ADD of the unit and 2 cycles for each. Throughput: one average at a time. Reset: idle.
+    Args:
+        shared: the scalar unit that ``unit`` will lead to.
+
+    Ports: ``i`` {average, value}, ``o`` the new average, ``keep`` and ``rho`` constants, ``unit`` to the scalar unit.
+    Throughput: one average at a time. Reset: idle.
     """
 
-    def __init__(self, *, fmt: ScalarFormat, step_bits: int) -> None:
-        scalar = scalar_layout(fmt)
-        self._scalar = scalar
+    def __init__(self, shared: ScalarUnit) -> None:
+        scalar = scalar_layout(shared.fmt)
+        self._scalar, self._shared = scalar, shared
         super().__init__(
             {
                 "i": In(stream.Signature(data.StructLayout({"average": scalar, "value": scalar}))),
                 "o": Out(stream.Signature(scalar)),
                 "keep": In(scalar),
                 "rho": In(scalar),
-                "unit": Out(unit_signature(fmt, step_bits)),
+                "unit": Out(shared.client),
             }
         )
+
+    @property
+    def latency(self) -> int:
+        """The most cycles from taking a value to offering the average, while no other client asks the unit."""
+        return self._shared.latencies(Operation.MUL, Operation.MUL, Operation.ADD)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

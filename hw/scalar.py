@@ -19,7 +19,7 @@ from .divider import Divider
 from .multiplier import Multiplier
 from .sqrt import SquareRoot
 
-__all__ = ["Operation", "ScalarUnit", "Shared", "constant", "issue", "offer", "scalar_layout", "unit_signature"]
+__all__ = ["Operation", "ScalarUnit", "Shared", "constant", "issue", "offer", "scalar_layout"]
 
 
 LEAPS = (8, 3, 1)
@@ -64,16 +64,6 @@ def radicand_layout(width: int) -> data.StructLayout:
     return data.StructLayout({"value": unsigned(width), "shift": range(width // 2 + 1)})
 
 
-def unit_signature(fmt: ScalarFormat, step_bits: int) -> wiring.Signature:
-    """How a client sees the unit: it sends a request, then takes the response."""
-    return wiring.Signature(
-        {
-            "request": Out(stream.Signature(request_layout(fmt))),
-            "response": In(stream.Signature(response_layout(fmt, step_bits))),
-        }
-    )
-
-
 class ScalarUnit(wiring.Component):
     """Add, multiply, divide, compare and root of scalars, each correctly rounded; one operation at a time.
 
@@ -83,7 +73,7 @@ class ScalarUnit(wiring.Component):
 
         ADD     START -> SORT -> SHIFT the smaller operand right -> SUM -> CARRY -> ROUND -> RANGE
         MUL     START -> MULTIPLY, `digit` bits a cycle                 -> CARRY -> ROUND -> RANGE
-        STEP    START -> MULTIPLY -> SHIFT to the step grid                      -> ROUND -> RANGE
+        STEP    START -> MULTIPLY -> SHIFT to the step grid -> TRIM              -> ROUND -> RANGE
         DIV     START -> DIVIDE                                                  -> ROUND -> RANGE
         ROOT    START -> EXTRACT                                                 -> ROUND -> RANGE
         MAX/MIN START -> SORT
@@ -113,6 +103,16 @@ class ScalarUnit(wiring.Component):
             }
         )
 
+    @property
+    def client(self) -> wiring.Signature:
+        """How a client sees the unit: it sends a request, then takes the response."""
+        request, response = request_layout(self.fmt), response_layout(self.fmt, self.step_bits)
+        return wiring.Signature({"request": Out(stream.Signature(request)), "response": In(stream.Signature(response))})
+
+    def latencies(self, *order: Operation) -> int:
+        """The most cycles that a client of a shared unit spends on operations one after the other; see :func:`share`."""
+        return sum(self.latency[op] + 2 for op in order)
+
     @classmethod
     def for_config(cls, config: ThrottleConfig) -> ScalarUnit:
         return cls(
@@ -135,7 +135,7 @@ class ScalarUnit(wiring.Component):
             return max(map(cycles, range(places + 1)))
 
         return {
-            Operation.ADD: shift(bits + 1) + 8,
+            Operation.ADD: shift(bits + 1) + 7,
             Operation.MUL: digits + 8,
             Operation.DIV: bits + 7,
             Operation.MAX: 3,
@@ -162,6 +162,8 @@ class ScalarUnit(wiring.Component):
         summed_e = Signal.like(e)
         m.d.comb += summed_e.eq(e + addend)
         count = Signal(range(max(fraction + 4, bits + 3)), reset_less=True)
+        aligned = Signal(reset_less=True)  # a product that is on the step grid as it is
+        above = Signal(fraction + 2 - self.step_bits, reset_less=True)  # what of a rounded step its grid has no bits for
         value = Signal(layout, reset_less=True)
         step = Signal(self.step_bits, reset_less=True)
         overflow = Signal(reset_less=True)
@@ -194,6 +196,7 @@ class ScalarUnit(wiring.Component):
         to_step = fraction + 1 - 2 * bits - self.step_fraction
 
         digits = -(-bits // digit)
+        cycle = Signal(digits + 3, reset_less=True)  # of a multiplication, one-hot: a compared count would be the slowest path
         # The multiplicand in chunks, one hardware multiplier for each; every other chunk's product fits beside the next one's.
         chunks = []
         for low_bit in range(0, bits, CHUNK):
@@ -208,7 +211,8 @@ class ScalarUnit(wiring.Component):
         multiplier = Signal(digit * digits, reset_less=True)
         m.d.comb += [chunk.b.eq(Cat(multiplier[:digit], 0)) for chunk in chunks]
         place = fraction - bits + 1 - padding + digit * (digits - 1)
-        is_step = op == Operation.STEP
+        is_step = Signal(reset_less=True)
+        m.d.sync += is_step.eq(op == Operation.STEP)
 
         def at(position: int) -> Value:
             """The bits of the result above a binary point, with the guard bit as the lowest."""
@@ -223,7 +227,14 @@ class ScalarUnit(wiring.Component):
         next_e = Signal.like(e)  # e + 1
         final_e = Signal.like(e)
         m.d.comb += final_e.eq(Mux(carried, next_e, e))
-        outside = ~(final_e[exponent_bits - 1 :].all() | ~final_e[exponent_bits - 1 :].any())
+
+        def beyond_range(exponent: Value) -> Value:
+            """Too small, and too large."""
+            top = exponent[exponent_bits - 1 :]
+            return Cat(top[-1] & ~top.all(), ~top[-1] & top.any())
+
+        limits, next_limits = Signal(2, reset_less=True), Signal(2, reset_less=True)  # of e, and of e + 1
+        too_small, too_large = Mux(carried, next_limits, limits)
 
         largest = constant(self.fmt.largest, self.fmt)
 
@@ -256,7 +267,7 @@ class ScalarUnit(wiring.Component):
                     with m.Case(Operation.ADD, Operation.MAX, Operation.MIN):
                         m.next = "SORT"
                     with m.Case(Operation.MUL, Operation.STEP):
-                        m.d.sync += [count.eq(digits + 2), multiplier.eq(b.m << padding)]
+                        m.d.sync += [cycle.eq(1), multiplier.eq(b.m << padding)]
                         m.next = "MULTIPLY"
                         with m.If(~(a.m[-1] & b.m[-1])):
                             m.next = "RESPOND"
@@ -290,6 +301,8 @@ class ScalarUnit(wiring.Component):
                 with m.If(smaller):
                     m.d.sync += [a.eq(b), e.eq(b.e)]
                 m.next = "SHIFT"
+                with m.If(apart == 0):
+                    m.next = "SUM"
                 # The sum with zero is the larger operand; any other sum overwrites it.
                 m.d.sync += value.eq(Mux(smaller ^ (op == Operation.MIN), b, a))
                 with m.If((op != Operation.ADD) | ~Mux(smaller, a.m[-1], b.m[-1])):
@@ -300,20 +313,23 @@ class ScalarUnit(wiring.Component):
                 m.d.sync += [
                     multiplier.eq(multiplier >> digit),
                     work.eq(Cat(shifted[:place], shifted[place:] + partial)),
-                    count.eq(count - 1),
+                    cycle.eq(cycle << 1),
                     down.eq(to_step - e),
                     beyond.eq(down > fraction + 2),
+                    count.eq(down),
+                    aligned.eq(down == 0),
                 ]
-                with m.If(Cat(count == digits + i for i in range(3)).any()):  # the first partial product is still on its way
+                with m.If(cycle[:3].any()):  # the first partial product is still on its way
                     m.d.sync += work.eq(0)
-                with m.If(count == digits + 2):
+                with m.If(cycle[0]):
                     m.d.sync += [e.eq(summed_e), addend.eq(bits - 1)]
-                with m.If(count == 0):
+                with m.If(cycle[-1]):
                     m.d.sync += [e.eq(summed_e), addend.eq(1)]
                     m.next = "CARRY"
                     with m.If(is_step):
-                        m.d.sync += count.eq(down)
                         m.next = "SHIFT"
+                        with m.If(aligned):
+                            m.next = "TRIM"
                         with m.If(down[-1]):  # at least 2**step_bits
                             m.d.sync += step.eq(~Const(0, self.step_bits))
                             m.next = "RESPOND"
@@ -321,17 +337,20 @@ class ScalarUnit(wiring.Component):
                             m.next = "RESPOND"
 
             with m.State("SHIFT"):
+                with m.If(Cat(count == leap for leap in LEAPS).any()):
+                    m.next = "SUM"
+                    with m.If(is_step):
+                        m.next = "TRIM"
                 with m.If(beyond):
                     m.d.sync += [work.eq(0), sticky.eq(1)]
                     m.next = "SUM"
-                with m.Elif(count == 0):
-                    m.next = "SUM"
-                    with m.If(is_step):
-                        m.d.sync += sticky.eq(sticky | work[: bits - 1].any())
-                        m.next = "ROUND"
                 for leap, fits in zip(LEAPS, (count[3:].any(), count[2] | (count[1] & count[0]), 1), strict=True):
                     with m.Elif(fits):
                         m.d.sync += [work.eq(work >> leap), sticky.eq(sticky | work[:leap].any()), count.eq(count - leap)]
+
+            with m.State("TRIM"):
+                m.d.sync += sticky.eq(sticky | work[: bits - 1].any())
+                m.next = "ROUND"
 
             with m.State("SUM"):
                 m.d.sync += work[fraction:].eq(work[fraction : fraction + bits] + a.m)
@@ -372,23 +391,28 @@ class ScalarUnit(wiring.Component):
                     m.next = "ROUND"
 
             with m.State("ROUND"):
-                with m.If(~is_step):
-                    m.d.sync += value.m.eq(Cat(rounded[: bits - 1], rounded[bits - 1] | rounded[bits]))
-                m.d.sync += [carried.eq(rounded[bits]), next_e.eq(summed_e)]
-                m.next = "RANGE"
+                m.d.sync += [
+                    value.m.eq(Cat(rounded[: bits - 1], rounded[bits - 1] | rounded[bits])),
+                    carried.eq(rounded[bits]),
+                    next_e.eq(summed_e),
+                    limits.eq(beyond_range(e)),
+                    next_limits.eq(beyond_range(summed_e)),
+                    above.eq(rounded[self.step_bits :]),
+                ]
                 with m.If(is_step):
-                    m.d.sync += [step.eq(rounded), beyond.eq(rounded[self.step_bits :].any())]
+                    m.d.sync += step.eq(rounded)
+                m.next = "RANGE"
 
             with m.State("RANGE"):
                 m.d.sync += value.e.eq(final_e[:exponent_bits])
                 m.next = "RESPOND"
-                with m.If(is_step & beyond):
+                with m.If(is_step & above.any()):
                     m.d.sync += step.eq(~Const(0, self.step_bits))
-                with m.If(~value.m[-1]):  # the root of zero, or a step
+                with m.If(is_step | ~value.m[-1]):  # a step, or the root of zero
                     m.d.sync += value.eq(0)
-                with m.Elif(outside & ~final_e[-1]):
+                with m.Elif(too_large):
                     m.d.sync += [overflow.eq(1), value.eq(largest)]
-                with m.Elif(outside):
+                with m.Elif(too_small):
                     m.d.sync += [underflow.eq(1), value.eq(0)]
 
             with m.State("RESPOND"):
@@ -420,10 +444,12 @@ def issue(
     *,
     field: str = "value",
     when: Any = 1,
+    otherwise: str | None = None,
 ) -> Request:
     """Two FSM states that have the unit do one operation: ``target = op(a, b)``, then on to state ``then``.
 
-    The first one waits for ``when``; the operands are needed from the cycle after on.
+    The first one waits for ``when``, or goes to the state ``otherwise`` without it; the operands are needed from the cycle
+    after on.
 
     The operands reach the unit by :func:`offer`, to which all requests of a client go.
     """
@@ -432,6 +458,9 @@ def issue(
         m.d.comb += [unit.request.valid.eq(when), asked.eq(when)]
         with m.If(unit.request.valid & unit.request.ready):
             m.next = f"{state} WAIT"
+        if otherwise:
+            with m.Elif(~when):
+                m.next = otherwise
     with m.State(f"{state} WAIT"):
         m.d.comb += unit.response.ready.eq(1)
         with m.If(unit.response.valid):
@@ -461,7 +490,7 @@ def share(m: Module, unit: ScalarUnit, clients: list[Any]) -> None:
     """Let several clients use one unit; at most one of them may have an operation under way at a time.
 
     A request is taken at once and its operands come a cycle later, from :func:`offer`: an operation takes a client
-    ``unit.latency[op] + 1`` cycles from its request to the response, which is taken as it comes.
+    ``unit.latency[op] + 1`` cycles from its request to the response, which is taken as it comes, and one to use it.
     """
     asked = Signal()
     m.d.comb += [
@@ -488,9 +517,14 @@ class Shared(wiring.Component):
     Ports are those of the client, without ``unit``.
     """
 
-    def __init__(self, client: wiring.Component, unit: ScalarUnit) -> None:
+    def __init__(self, client: Any, unit: ScalarUnit) -> None:
         self.client, self.unit = client, unit
         super().__init__({name: member for name, member in client.signature.members.items() if name != "unit"})
+
+    @property
+    def latency(self) -> int:
+        """Its client's."""
+        return self.client.latency
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

@@ -34,6 +34,9 @@ def registers_layout(config: ThrottleConfig) -> data.StructLayout:
     )
 
 
+STAGES = 3
+"""From the ports of :class:`Throttle` to its core: the memory's read, a register beside it, a register beside the lanes."""
+
 ELEMENT_COUNTERS = (
     "gradient_saturated",
     "gradient_near_rail",
@@ -104,7 +107,7 @@ class StreamingThrottle(wiring.Component):
     @property
     def overhead(self) -> int:
         """The most cycles of a step beyond its 2 * ceil(N/L) beats."""
-        return 2 * self.sum.latency + self.update.latency + max(self.decide.latency, 0) + self.decide.prelude + 9
+        return 2 * self.sum.latency + self.update.latency + self.decide.latency + self.decide.prelude + 9
 
     @property
     def step_cycles(self) -> int:
@@ -260,10 +263,10 @@ class Throttle(wiring.Component):
     """The unit with its gradient memory inside, of ceil(N/L) words: plain SGD, along the gradient that it absorbed.
 
     Ports: ``gradient`` in, ``weights`` in, ``updated`` {weight, update} out, ``registers`` out, ``clear``, ``constants``,
-    ``control``; see :class:`StreamingThrottle`. Weights are accepted once the whole gradient is in, at most two beats before
+    ``control``; see :class:`StreamingThrottle`. Weights are accepted once the whole gradient is in, at most three beats before
     the step is decided. The memory needs no reset: in the first step the previous gradient counts as zero.
 
-    Throughput: a beat a cycle in both passes; four cycles a step more than the streaming core.
+    Throughput: a beat a cycle in both passes; six cycles a step more than the streaming core.
     """
 
     def __init__(self, config: ThrottleConfig) -> None:
@@ -281,7 +284,7 @@ class Throttle(wiring.Component):
     @property
     def overhead(self) -> int:
         """The most cycles of a step beyond its 2 * ceil(N/L) beats."""
-        return self.core.overhead + 4
+        return self.core.overhead + 2 * STAGES
 
     @property
     def step_cycles(self) -> int:
@@ -303,48 +306,45 @@ class Throttle(wiring.Component):
             wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(core, name))
         m.d.comb += core.clear.eq(self.clear)
 
-        # Two stages between the ports and the core: a memory read, and a register behind it, for a memory answers late in its
-        # cycle. They hold gradients or weights, never both.
+        # Stages between the ports and the core, which hold gradients or weights, never both: a memory read, and registers
+        # behind it. A memory answers late in its cycle, so the first of them has to stand beside it, and the last one
+        # beside the lanes.
         applying = Signal()  # which pass the next beat belongs to
         address = Signal(range(max(2, config.beats)))
-        places, weights, gradients = [], [], []
-        valid = [Signal(name=f"valid{i}") for i in range(2)]
-        is_weight = [Signal(name=f"is_weight{i}") for i in range(2)]
-        for i in range(2):
+        valid, is_weight, places, gradients, weights, fetched, moves = ([] for _ in range(7))
+        for i in range(STAGES):
+            valid.append(Signal(name=f"valid{i}"))
+            is_weight.append(Signal(name=f"is_weight{i}"))
             places.append(Signal(range(max(2, config.beats)), name=f"place{i}", reset_less=True))
             gradients.append(Signal(self.gradient.payload.shape(), name=f"gradient{i}", reset_less=True))
             weights.append(Signal(self.weights.payload.shape(), name=f"weight{i}", reset_less=True))
-        fetched = Signal(word, reset_less=True)
-        leaves, moves, accepts = Signal(), Signal(), Signal()  # the last stage, the first, the ports
-        room = ~valid[0] | moves
+            fetched.append(read.data if i == 0 else Signal(word, name=f"fetched{i}", reset_less=True))
+            moves.append(Signal(name=f"moves{i}"))  # this stage takes what is before it
+        leaves, accepts = Signal(), Signal()  # from the last stage, into the ports
+        holds_gradients = Cat(valid[i] & ~is_weight[i] for i in range(STAGES)).any()
+        holds_weights = Cat(valid[i] & is_weight[i] for i in range(STAGES)).any()
         m.d.comb += [
-            leaves.eq(Mux(is_weight[1], core.apply.ready, core.absorb.ready)),
-            moves.eq(~valid[1] | leaves),
-            self.gradient.ready.eq(~applying & room & ~(valid[0] & is_weight[0]) & ~(valid[1] & is_weight[1])),
-            self.weights.ready.eq(applying & room & ~(valid[0] & ~is_weight[0]) & ~(valid[1] & ~is_weight[1])),
+            leaves.eq(Mux(is_weight[-1], core.apply.ready, core.absorb.ready)),
+            *(moves[i].eq(~valid[i] | (leaves if i == STAGES - 1 else moves[i + 1])) for i in range(STAGES)),
+            self.gradient.ready.eq(~applying & moves[0] & ~holds_weights),
+            self.weights.ready.eq(applying & moves[0] & ~holds_gradients),
             accepts.eq((self.gradient.valid & self.gradient.ready) | (self.weights.valid & self.weights.ready)),
-            core.absorb.valid.eq(valid[1] & ~is_weight[1]),
-            core.absorb.payload.gradient.eq(gradients[1]),
-            core.absorb.payload.previous.eq(fetched),
-            core.apply.valid.eq(valid[1] & is_weight[1]),
-            core.apply.payload.weight.eq(weights[1]),
-            core.apply.payload.direction.eq(fetched),
+            core.absorb.valid.eq(valid[-1] & ~is_weight[-1]),
+            core.absorb.payload.gradient.eq(gradients[-1]),
+            core.absorb.payload.previous.eq(fetched[-1]),
+            core.apply.valid.eq(valid[-1] & is_weight[-1]),
+            core.apply.payload.weight.eq(weights[-1]),
+            core.apply.payload.direction.eq(fetched[-1]),
             read.addr.eq(address),
-            read.en.eq(room),
-            write.addr.eq(places[1]),
-            write.data.eq(gradients[1]),
+            read.en.eq(moves[0]),
+            write.addr.eq(places[-1]),
+            write.data.eq(gradients[-1]),
             write.en.eq(core.absorb.valid & core.absorb.ready),
         ]
-        with m.If(moves):
-            m.d.sync += [
-                valid[1].eq(valid[0]),
-                is_weight[1].eq(is_weight[0]),
-                places[1].eq(places[0]),
-                gradients[1].eq(gradients[0]),
-                weights[1].eq(weights[0]),
-                fetched.eq(read.data),
-            ]
-        with m.If(room):
+        for i in range(1, STAGES):
+            with m.If(moves[i]):
+                m.d.sync += [stage[i].eq(stage[i - 1]) for stage in (valid, is_weight, places, gradients, weights, fetched)]
+        with m.If(moves[0]):
             m.d.sync += [
                 valid[0].eq(accepts),
                 is_weight[0].eq(applying),

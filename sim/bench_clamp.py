@@ -10,7 +10,7 @@ from kappa_rtl.golden.clamp import alpha_law, step_size
 from kappa_rtl.golden.formats import ZERO, Fixed, Scalar, ScalarFormat
 from kappa_rtl.golden.scalar import ScalarUnit as GoldenUnit
 from kappa_rtl.hw.clamp import AlphaLaw, Source
-from kappa_rtl.hw.scalar import Operation, ScalarUnit, Shared, scalar_layout
+from kappa_rtl.hw.scalar import ScalarUnit, Shared, scalar_layout
 
 from .bench import Bench, benches, interrupt, paces
 from .scoreboard import Scoreboard
@@ -22,14 +22,7 @@ Constants = dict[str, Scalar]
 def component(mantissa_bits: int, exponent_bits: int, step_bits: int, step_fraction: int) -> Shared:
     fmt = ScalarFormat(mantissa_bits, exponent_bits)
     unit = ScalarUnit(fmt=fmt, step_bits=step_bits, step_fraction=step_fraction, radicand_bits=2)
-    return Shared(AlphaLaw(fmt=fmt, step_bits=step_bits), unit)
-
-
-def longest(bench: Bench) -> int:
-    """The cycles that the contract allows: the unit's for its seven operations, and two for each."""
-    cost = bench.component.unit.latency
-    order = ("MAX", "MUL", "ADD", "DIV", "MAX", "MIN", "STEP")
-    return sum(cost[Operation[name]] + 2 for name in order)
+    return Shared(AlphaLaw(unit), unit)
 
 
 class Law:
@@ -101,8 +94,8 @@ async def laws_within_the_promised_cycles(dut: Any) -> None:
                     x = scalar(bench, bench.rng.randint(-8, 8))
                     law.ask(board, x, scalar(bench, bench.rng.randint(-8, 8)))
                 await bench.drain(board)
-                assert max(bench.latencies()) <= longest(bench), (
-                    f"{bench.where}{max(bench.latencies())} cycles; {longest(bench)} are allowed"
+                assert max(bench.latencies()) <= bench.component.latency, (
+                    f"{bench.where}{max(bench.latencies())} cycles; {bench.component.latency} are allowed"
                 )
 
 
@@ -147,14 +140,14 @@ async def valid_does_not_wait_for_ready(dut: Any) -> None:
         await bench.reset()
         board = bench.board("o")
         Law(bench, laws(bench)[0], Source.MAX).ask(board, scalar(bench, 1), scalar(bench, 2))
-        await bench.must_offer("o", longest(bench) + 5)
+        await bench.must_offer("o", bench.component.latency + 5)
         await bench.drain(board)
 
 
 @cocotb.test
 async def reset_in_the_middle(dut: Any) -> None:
     for bench in benches(dut, component):
-        for cycles in (1, 4, 10, 25, 40, 70, longest(bench) + 3):
+        for cycles in (1, 4, 10, 25, 40, 70, bench.component.latency + 3):
             law = Law(bench, laws(bench)[1], Source.MAX)
             pair = scalar(bench, 1), scalar(bench, 2)
             await interrupt(bench, cycles, law.ask, *pair)
