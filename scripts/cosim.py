@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from kappa_rtl.sim.experiment import DIFFERENCE_OUTPUTS, EXPERIMENTS, Job, cosimulate
+from kappa_rtl.sim.experiment import DIFFERENCE_OUTPUTS, cosimulate
+from kappa_rtl.sim.job import EXPERIMENTS, Job
 from kappa_rtl.sim.runner import SIMULATORS, SimulationError
 
 

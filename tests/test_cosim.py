@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,7 +22,8 @@ from kappa_rtl.golden.throttle import Throttle
 from kappa_rtl.hw.export import export
 from kappa_rtl.scripts.main import main
 from kappa_rtl.sim.cosim import RtlThrottle, Stalls, compare, pack, unpack
-from kappa_rtl.sim.experiment import Job, cosimulate
+from kappa_rtl.sim.experiment import DIFFERENCE_OUTPUTS, OUTPUTS, cosimulate
+from kappa_rtl.sim.job import Job
 from kappa_rtl.sim.runner import SimulationError
 from kappa_rtl.sim.torture import hardware, torture
 from spec import SpecThrottle
@@ -197,6 +199,23 @@ def test_a_difference_stops_the_run_and_is_shown_whole(tmp_path: Path) -> None:
     assert again.exit_code == 1 and "DIFFERENCE: step 5, theta[1]" in again.output
 
 
+def test_a_difference_is_written_into_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The replay runs in the folder itself, so a path relative to elsewhere, or a space in it, would show here."""
+    room = tmp_path / "a room"
+    room.mkdir()
+    (room / "bad.v").write_text(sabotaged(job(room).throttle, 5))
+    monkeypatch.chdir(room)
+    result = CliRunner().invoke(main, ["cosim", "--config", "job.toml", "--verilog", "bad.v", "--out", "to/my run"])
+    assert result.exit_code == 1 and "DIFFERENCE: step 5, theta[1]" in result.output, result.output
+    out = room / "to" / "my run"
+    shown = json.loads((out / "difference.json").read_text())
+    assert (shown["step"], shown["signal"], shown["element"], shown["waveform"]) == (5, "theta", 1, "wave.vcd")
+    assert (out / "wave.vcd").stat().st_size > 1000
+    assert all(str(Path("to/my run") / name) in result.output for name in DIFFERENCE_OUTPUTS)
+    assert {path.name for path in room.iterdir()} == {"job.toml", "bad.v", "to"}
+    assert str(out / "throttle.v") in shlex.split(shown["command"])
+
+
 def test_lockstep_notices_any_single_bit(tmp_path: Path) -> None:
     """A flipped bit in a vector or register of one record is found, by name and element."""
     config = hardware()
@@ -271,6 +290,25 @@ def test_the_folder_is_whole_and_the_page_stands_alone(tmp_path: Path) -> None:
     assert json.loads((out / "report.json").read_text())["differences"] == 0
 
 
+def test_folders_may_have_spaces_in_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = tmp_path / "a room"
+    room.mkdir()
+    job(room)
+    monkeypatch.chdir(room)
+    result = CliRunner().invoke(main, ["cosim", "--config", "job.toml", "--steps", "3", "--out", "my run"])
+    assert result.exit_code == 0, result.output
+    first = (room / "my run" / "trace.jsonl").read_bytes()
+    assert first.count(b"\n") == 3
+
+    # The command of the report is quoted; it makes the same run again, from anywhere.
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(json.loads((room / "my run" / "report.json").read_text())["command"])
+    again = CliRunner().invoke(main, words[1:])
+    assert again.exit_code == 0, again.output
+    assert (room / "my run" / "trace.jsonl").read_bytes() == first
+    assert [path.name for path in tmp_path.iterdir()] == ["a room"]
+
+
 # ------------------------------------------------------------------------------------------------ broken off and resumed
 
 
@@ -326,6 +364,66 @@ def test_bad_options_are_refused_before_anything_is_built(tmp_path: Path, argume
     assert not out.exists() or not list(out.iterdir())
 
 
+def test_fewer_steps_than_logged_are_refused(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "config.toml").write_text(job(tmp_path).to_toml())
+    (out / "trace.jsonl").write_text("{}\n" * 7)
+    result = CliRunner().invoke(main, ["cosim", "--resume", "--steps", "5", "--out", str(out)])
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert f"steps must be at least the 7 that {str(out / 'trace.jsonl')!r} has logged, not 5" in result.output
+    assert (out / "trace.jsonl").read_text() == "{}\n" * 7
+
+
+@pytest.mark.parametrize(
+    ("throttle", "arguments", "message"),
+    [
+        ("eta = true", [], "eta must be a finite number, not True"),
+        ("lanes = 3", ["--steps", "0"], "steps must be an integer from 1 to 10000000, not 0"),
+        ("lanes = 3", ["--wave", "12"], "wave must be a step from 0 to 11, not 12"),
+        ("lanes = 3", ["--verilog", "bad.v"], "verilator could not build harness"),
+        ("lanes = 3", ["--resume"], "out/config.toml' must be a readable TOML file"),
+    ],
+    ids=["configuration", "job", "option", "Verilog", "resume"],
+)
+def test_a_run_that_cannot_start_leaves_the_old_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, throttle: str, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("job.toml").write_text(f"[narrow]\n[run]\nexperiment = 'synthetic'\nsteps = 12\n[throttle]\n{throttle}\n")
+    Path("bad.v").write_text("module throttle(; endmodule\n")
+    out = Path("out")
+    out.mkdir()
+    names = {*OUTPUTS, *DIFFERENCE_OUTPUTS, "overview.png", "of the user's own"}
+    for name in names:
+        (out / name).write_text("old")
+    result = CliRunner().invoke(main, ["cosim", "--config", "job.toml", "--out", "out", *arguments])
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert message in result.output
+    assert {path.name: path.read_text() for path in out.iterdir()} == dict.fromkeys(names, "old")
+
+
+@pytest.mark.parametrize("kind", ["file", "under a file", "without permission", "not of a disk"])
+def test_an_out_that_cannot_be_written_is_told_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    job(tmp_path)
+    file, closed = tmp_path / "file", tmp_path / "closed"
+    file.write_text("old")
+    closed.mkdir(mode=0o500)
+    out = {"file": file, "under a file": file / "run", "without permission": closed, "not of a disk": Path("/proc")}[kind]
+    if kind == "without permission" and os.access(closed, os.W_OK):
+        pytest.skip("root may write everywhere")
+    if kind == "not of a disk" and not out.is_dir():  # where it is, nobody can make a file in it, not even root
+        pytest.skip("no /proc")
+    monkeypatch.setattr("kappa_rtl.sim.experiment.prepare", lambda *_, **__: pytest.fail("it was built"))
+    result = CliRunner().invoke(main, ["cosim", "--config", str(tmp_path / "job.toml"), "--out", str(out)])
+    assert result.exit_code in (1, 2) and isinstance(result.exception, SystemExit), result.output
+    rule = "Directory {!r} is a file" if kind == "file" else "out = {!r} must be a folder that can be written: "
+    assert rule.format(str(out)) in " ".join(result.output.split())
+    assert file.read_text() == "old" and not list(closed.iterdir())
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -335,6 +433,19 @@ def test_bad_options_are_refused_before_anything_is_built(tmp_path: Path, argume
         ("[runs]\n", "tables must be run, narrow or throttle, not 'runs'"),
         ("[narrow]\nweight = 'SQ2.6'\n", "narrow must give gradient, weight, update or nothing, not weight"),
         ("nonsense", "must be a readable TOML file"),
+        (f"[run]\nsteps = {'9' * 5000}\n", "must be a readable TOML file: "),
+        ("run = 3\n", "run must be a table, not 3"),
+        ("[run]\nsteps = true\n", "steps must be an integer from 1 to 10000000, not True"),
+        ("[run]\nexperiment = 3\n", "experiment must be one of digits, synthetic, not 3"),
+        ("[run]\ninput = false\n", "run.input: format must read like 'SQ4.12', 'UQ0.17' or 'ap_fixed<16,4>', not False"),
+        ("[run]\ngain = 3\n", "run.gain must be a table of start, end, first and last, not 3"),
+        ("[run.gain]\nstart = 'x'\n", "run.gain.start must be a number, not 'x'"),
+        ("[narrow]\ngradient = 3\nweight = 'SQ2.6'\nupdate = 'SQ1.9'\n", "narrow.gradient must be a format such as"),
+        ("[throttle]\nelements = 'x'\n", "elements must be an integer from 1 to 4294967296, not 'x'"),
+        ("[throttle]\neta = true\n", "eta must be a finite number, not True"),
+        ("[throttle]\ngradient = 3\n", "gradient must be a format such as 'SQ4.12', not 3"),
+        ("[throttle]\nenabled = 'yes'\n", "enabled must be true or false, not 'yes'"),
+        ("[throttle]\nspeed = 3\n", "speed is no field of a throttle configuration; it has alpha_min,"),
     ],
 )
 def test_bad_files_are_refused_by_field_value_and_rule(tmp_path: Path, text: str, message: str) -> None:

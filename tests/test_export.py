@@ -43,7 +43,8 @@ REAL = ThrottleConfig.stability_margin(elements=640, eta=0.1, lanes=8)
 WIDE = ThrottleConfig.inverse_curvature(
     elements=7, eta=0.1, lanes=3, gradient="SQ4.18", weight="SQ2.24", update="SQ1.28", mantissa_bits=53, exponent_bits=12
 )
-CONFIGS = {"small": SMALL, "real": REAL, "wide": WIDE}
+BRIEF = SMALL.replace(elements=3, lanes=4)  # one beat, and that not full
+CONFIGS = {"small": SMALL, "real": REAL, "wide": WIDE, "brief": BRIEF}
 
 both_variants = pytest.mark.parametrize("streaming", [False, True], ids=["memory", "streaming"])
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

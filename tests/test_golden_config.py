@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tomli_w
 from hypothesis import given, settings
@@ -111,6 +112,17 @@ def test_law_constructors_refuse_what_the_law_sets() -> None:
         ThrottleConfig.stability_margin(elements=4, eta=0.1, chi=-1)
     with pytest.raises(ValueError, match=exactly("beta must not be negative, not -2")):
         ThrottleConfig.inverse_curvature(elements=4, eta=0.1, beta=-2)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8])
+def test_integers_of_numpy_become_plain_ones(kind: Any) -> None:
+    """Sizes come from arrays; JSON and TOML take only int."""
+    config = ThrottleConfig(elements=kind(4), eta=0.1, lanes=kind(2))
+    assert config == ThrottleConfig(elements=4, eta=0.1, lanes=2)
+    assert type(config.elements) is type(config.lanes) is int
+    assert json.loads(json.dumps(config.registers()))["elements"] == 4
+    with pytest.raises(ValueError, match=r"^elements must be an integer from 1 to 4294967296, not "):
+        ThrottleConfig(elements=kind(0), eta=0.1)
 
 
 def test_keyword_only_and_frozen() -> None:

@@ -18,7 +18,9 @@ from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.golden.reference import FloatThrottle
 from kappa_rtl.golden.throttle import Throttle
 from kappa_rtl.golden.training import METRICS, GainRamp, Problem, digits, synthetic, train
-from kappa_rtl.sim.report import PLOTS, Plot, RunHistory, draw, observations, summary_table, write_atomically, write_report
+from kappa_rtl.sim.figures import PLOTS, Plot, draw
+from kappa_rtl.sim.history import RunHistory, observations, summary_table
+from kappa_rtl.sim.report import write_atomically, write_report
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
