@@ -25,6 +25,49 @@ def _divide(a: float, b: float) -> float:
     return sys.float_info.max if a > 0 else a
 
 
+class FloatLaw:
+    """C, S and alpha of a configuration from step to step, in float64, from its constants' real values.
+
+    Attributes:
+        curvature, average: C and S.
+    """
+
+    def __init__(self, config: ThrottleConfig) -> None:
+        self.config = config
+        self.curvature = 0.0
+        self.average = 0.0
+        self._first = True
+        self._seen = False
+        self._num, self._bias, self._gain, self._rho, self._eps, self._alpha_min = (
+            float(value) for value in (config.num, config.bias, config.gain, config.rho, config.eps, config.alpha_min)
+        )
+        self._still_norm = float(config.grids.weight.ulp) / 2 * math.sqrt(config.elements)
+
+    def step(self, norm_gradient: float, norm_motion: float) -> float:
+        """alpha, from ``||dG||`` and ``||dtheta||``; the first step sees no curvature."""
+        config = self.config
+        still = not self._first and norm_motion == 0
+        if self._first or (still and config.on_still is OnStill.HOLD):
+            pass
+        elif still and config.on_still is OnStill.FLOOR:
+            self.curvature = _divide(norm_gradient, self._still_norm)
+        else:
+            self.curvature = _divide(norm_gradient, norm_motion + self._eps)
+            if not self._seen and config.ema_start is EmaStart.FIRST:
+                self.average = self.curvature
+            else:
+                self.average = (1 - self._rho) * self.average + self._rho * self.curvature
+            self._seen = True
+        self._first = False
+        x = {
+            Source.INSTANT: self.curvature,
+            Source.EMA: self.average,
+            Source.MAX: max(self.curvature, self.average),
+        }[Source(config.source)]
+        q = self._bias + self._gain * x
+        return 1.0 if q == 0 else min(1.0, max(self._alpha_min, _divide(self._num, q)))
+
+
 class FloatThrottle:
     """One throttle unit in float64, with the interface of :class:`~kappa_rtl.golden.throttle.Throttle`.
 
@@ -44,15 +87,10 @@ class FloatThrottle:
         self._theta = self._vector("weights", weights)
         self._previous = np.zeros(config.elements)
         self._motion = 0.0  # B, the sum of squares of the last applied change
-        self._curvature = 0.0
-        self._ema = 0.0
-        self._seen = False
+        self._law = FloatLaw(config)
+        self._eta = float(config.eta)
         self._steps = 0
         self.clear()
-        self._eta, self._num, self._bias, self._gain, self._rho, self._eps, self._alpha_min = (
-            float(value) for value in (config.eta, config.num, config.bias, config.gain, config.rho, config.eps, config.alpha_min)
-        )
-        self._still_norm = float(config.grids.weight.ulp) / 2 * math.sqrt(config.elements)
 
     def _vector(self, name: str, values: ArrayLike) -> Floats:
         given = np.asarray(values)
@@ -84,28 +122,6 @@ class FloatThrottle:
         self._still_run = 0
         self._dead = False
 
-    def _scalars(self, ng: float, nd: float, still: bool) -> float:
-        """Advance C and S; return alpha."""
-        config = self.config
-        if self._steps == 0 or (still and config.on_still is OnStill.HOLD):
-            pass
-        elif still and config.on_still is OnStill.FLOOR:
-            self._curvature = _divide(ng, self._still_norm)
-        else:
-            self._curvature = _divide(ng, nd + self._eps)
-            if not self._seen and config.ema_start is EmaStart.FIRST:
-                self._ema = self._curvature
-            else:
-                self._ema = (1 - self._rho) * self._ema + self._rho * self._curvature
-            self._seen = True
-        x = {
-            Source.INSTANT: self._curvature,
-            Source.EMA: self._ema,
-            Source.MAX: max(self._curvature, self._ema),
-        }[Source(config.source)]
-        q = self._bias + self._gain * x
-        return 1.0 if q == 0 else min(1.0, max(self._alpha_min, _divide(self._num, q)))
-
     def step(self, gradient: ArrayLike, direction: ArrayLike | None = None) -> StepRecord:
         """One step: measure curvature on the gradient, scale the direction, move the weights.
 
@@ -123,7 +139,7 @@ class FloatThrottle:
             energy = float(difference @ difference)
             ng, nd = math.sqrt(energy), math.sqrt(self._motion)
             still = self._steps > 0 and self._motion == 0.0
-            alpha = self._scalars(ng, nd, still)
+            alpha = self._law.step(ng, nd)
             size = (alpha if self.config.enabled else 1.0) * self._eta
             update = -size * d
             theta = self._theta + update
@@ -140,8 +156,8 @@ class FloatThrottle:
             B=self._motion,
             norm_gradient=ng,
             norm_motion=nd,
-            curvature=self._curvature,
-            ema=self._ema,
+            curvature=self._law.curvature,
+            ema=self._law.average,
             alpha=alpha,
             step_size=size,
             still=still,

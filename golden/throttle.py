@@ -56,24 +56,24 @@ class Registers:
 class StepRecord:
     """One step of a unit: its number, its registers, the weights after it and the updates.
 
-    ``theta`` and ``update`` are codes, (N,), of the exact units, and real values of the float unit.
+    ``theta`` and ``update`` are codes, (N,), of the exact units, and real values of the float ones; codes need ``config``.
     """
 
     step: int
     registers: Registers
     theta: NDArray[Any]
     update: NDArray[Any]
-    config: ThrottleConfig
+    config: ThrottleConfig | None = None
 
     @property
     def weights(self) -> NDArray[np.float64]:
         """The weights after the step as real values, (N,)."""
-        return self.theta if self.theta.dtype.kind == "f" else values(self.theta, self.config.grids.weight)
+        return values(self.theta, self.config.grids.weight) if self.config and self.theta.dtype.kind != "f" else self.theta
 
     @property
     def update_values(self) -> NDArray[np.float64]:
         """The updates as real values, before they met the weight grid, (N,)."""
-        return self.update if self.update.dtype.kind == "f" else values(self.update, self.config.grids.update)
+        return values(self.update, self.config.grids.update) if self.config and self.update.dtype.kind != "f" else self.update
 
 
 class Datapath(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,22 @@ class Problem:
             raise ValueError(f"labels must have shape ({n},), not {self.labels.shape}")
 
     @property
+    def X(self) -> NDArray[np.float64]:
+        return self.inputs
+
+    @property
+    def Y(self) -> NDArray[np.float64]:
+        return self.targets
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.inputs.shape
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        return self.targets.shape
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(d, c) of the layer's kernel W."""
         return self.inputs.shape[1], self.targets.shape[1]
@@ -69,3 +86,12 @@ def synthetic(seed: int = 0, samples: int = 1000) -> Problem:
     """A linear teacher ``y = A x`` with x uniform in the unit cube: 4 inputs, 2 outputs, N = 8; the kernel sought is A^T."""
     inputs = np.random.default_rng(seed).random((samples, TEACHER.shape[1]))
     return Problem("synthetic", inputs, inputs @ TEACHER.T)
+
+
+def batches(samples: int, epochs: int, batch_size: int, *, shuffle: bool, seed: int) -> Iterator[NDArray[np.intp]]:
+    """The row indices of every batch: each row once an epoch, in a new order each time if shuffled; the last may be short."""
+    rng = np.random.default_rng(seed)
+    for _ in range(epochs):
+        order = rng.permutation(samples) if shuffle else np.arange(samples)
+        for start in range(0, samples, batch_size):
+            yield order[start : start + batch_size]

@@ -1,0 +1,615 @@
+"""The instrumented training loop: every step is measured before and after a throttle unit makes it.
+
+The loop computes a gradient and hands it over; curvature, alpha and the update are the unit's. Which unit it is decides what the
+run shows: the published one (float tensors or rounded ones, float64 scalars), the float one, the golden one, the RTL.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kappa_rtl.golden.config import OnStill
+from kappa_rtl.golden.formats import Fixed
+from kappa_rtl.golden.reference import FloatLaw, FloatThrottle
+from kappa_rtl.golden.rounding import quantise
+from kappa_rtl.golden.throttle import Datapath, Registers, StepRecord
+from kappa_rtl.golden.training import estimators, hessian, optimisers
+from kappa_rtl.golden.training import layers as chain
+from kappa_rtl.golden.training.data import batches
+from kappa_rtl.golden.training.distortion import CAUSES, Segment, budget
+from kappa_rtl.golden.training.estimators import Estimator, NoiseWatch
+from kappa_rtl.golden.training.history import FitHistory
+from kappa_rtl.golden.training.layers import Dense
+from kappa_rtl.golden.training.losses import loss_of
+from kappa_rtl.golden.training.optimisers import Optimiser
+from kappa_rtl.golden.training.precision import PrecisionDict, RailStats, ensure_precision_dict, quantize_tensor, rail_stats
+from kappa_rtl.golden.training.published import Law, PublishedThrottle, norm
+from kappa_rtl.golden.training.quantisers import gradient_formats, layer_quantisers, segments
+
+if TYPE_CHECKING:
+    from kappa_rtl.golden.training.model import BaseModel
+
+Array = NDArray[Any]
+
+HESSIANS = ("none", "analytic", "exact", "lanczos")
+
+
+class TrainingWarning(UserWarning):
+    """The run is sound as a computation, and will probably not show what it was made for."""
+
+
+@dataclass
+class TrainState:
+    """What a run hands to the next one, so that C and S, optimiser and estimator go on where they were.
+
+    Make an empty one and give it to the first run; give it to the second run as it is then.
+    """
+
+    unit: Datapath | PublishedThrottle | None = None
+    optimiser: Optimiser | None = None
+    estimator: Estimator | None = None
+    previous_theta: Array | None = None
+    previous_alpha: float = math.nan
+    float_law: FloatLaw | None = None  #: what the unit's law gives in float64, for the alpha error
+    motion_energy: Any = 0
+    steps: int = field(default=0)
+
+
+class Step(NamedTuple):
+    """One step as an observer sees it: vectors (P,) in the order of theta."""
+
+    step: int
+    theta: Array
+    theta_after: Array
+    gradient: Array  #: on its grid
+    row: Mapping[str, float]
+    record: StepRecord | None  #: None where the unit could not take the gradient
+
+
+def train_instrumented(
+    model: BaseModel,
+    X: ArrayLike,
+    Y: ArrayLike,
+    epochs: int = 10,
+    batch_size: int = 32,
+    learning_rate: float = 0.05,
+    shuffle: bool = True,
+    loss_mode: str = "half_mse",
+    curvature_ema_rho: float = 0.05,
+    chi: float = 1.5,
+    eps: float = 1e-12,
+    use_controller: bool = False,
+    compute_analytic_hessian: bool = True,
+    reference_A: ArrayLike | None = None,
+    precision_dict: PrecisionDict | Mapping[str, Any] | None = None,
+    *,
+    controller: str = "chi",
+    beta: float = 1.0,
+    alpha_min: float = 0.01,
+    on_still: str = "divide",
+    ema_start: str = "zero",
+    throttle: Datapath | None = None,
+    state: TrainState | None = None,
+    optimiser: str | Optimiser = "sgd",
+    estimator: str | Estimator = "naive",
+    hessian: str | None = None,
+    distortion: bool = False,
+    stream: Iterable[tuple[ArrayLike, ArrayLike]] | None = None,
+    batch_seed: int = 0,
+    divergence_loss: float = math.inf,
+    stop_when_diverged: bool = True,
+    observe: Callable[[Step], None] | None = None,
+) -> FitHistory:
+    """Train a model and log every step.
+
+    Args:
+        X, Y: (n, inputs) and (n, outputs), finite; taken in the model's dtype.
+        epochs, batch_size, shuffle, batch_seed: each row once an epoch; the last batch may be short.
+        learning_rate, chi, eps, curvature_ema_rho, use_controller, controller, beta, alpha_min, on_still, ema_start: the law, see
+            :class:`~kappa_rtl.golden.training.published.Law`. With the controller off, alpha is computed and not applied.
+        loss_mode: ``half_mse`` or ``keras_mse``.
+        compute_analytic_hessian: for one bias-free Dense layer, and NaN for any other model.
+        reference_A: (outputs, inputs), what the kernel of a one-layer model should become.
+        precision_dict: number formats by layer and field; None is float throughout.
+        throttle: the unit that makes the updates, of as many elements as the model has weights, which start from the unit's; its
+            configuration is then the law, and the arguments above that name one are not used. None is the published unit.
+        state: see :class:`TrainState`; none begins anew, unthrottled.
+        optimiser, estimator: by name or ready made; see those modules.
+        hessian: ``none``, ``analytic``, ``exact`` or ``lanczos``; None leaves it to ``compute_analytic_hessian``.
+        distortion: also log the distortion budget of every step, as ``angle_<cause>`` and ``radius_<cause>``.
+        stream: batches (x, y) that take the place of X and Y's, which then only give the shapes.
+        divergence_loss: a loss beyond it counts as divergence too.
+        stop_when_diverged: end after the diverged row.
+        observe: called with every :class:`Step`.
+
+    Returns:
+        The history; a diverged run has its rows up to and including the diverged one. An exception that ends the run carries the
+        rows so far as ``history``.
+
+    Raises:
+        ValueError: before the first step, with the field, the value and the rule; a batch of the stream that does not fit.
+    """
+    law = Law(
+        eta=learning_rate,
+        controller=controller,
+        chi=chi,
+        beta=beta,
+        alpha_min=alpha_min,
+        rho=curvature_ema_rho,
+        eps=eps,
+        enabled=use_controller,
+        on_still=on_still,
+        ema_start=ema_start,
+    )
+    precision = ensure_precision_dict(precision_dict)
+    run = _Run(model, law, precision, throttle, state, optimiser, estimator, loss_mode, distortion)
+    run.set_hessian(hessian if hessian is not None else "analytic" if compute_analytic_hessian else "none")
+    run.set_reference(reference_A)
+    inputs, targets = run.data("X", X, model.input_shape[0]), run.data("Y", Y, model.output_shape[0])
+    if len(inputs) != len(targets):
+        raise ValueError(f"Y must have a row for each of the {len(inputs)} of X, not {len(targets)}")
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
+    if not divergence_loss > 0:
+        raise ValueError(f"divergence_loss must be greater than 0, not {divergence_loss!r}")
+    minibatch = stream is None and batch_size < len(inputs)
+    run.lint(minibatch)
+
+    def drawn() -> Iterator[tuple[Array, Array]]:
+        if stream is not None:
+            for x, y in stream:
+                yield run.data("stream x", x, inputs.shape[1]), run.data("stream y", y, targets.shape[1])
+        else:
+            for rows in batches(len(inputs), epochs, batch_size, shuffle=shuffle, seed=batch_seed):
+                yield inputs[rows], targets[rows]
+
+    try:
+        for x, y in drawn():
+            step = run.step(x, y, divergence_loss)
+            if observe is not None:
+                observe(step)
+            if step.row["diverged"] and stop_when_diverged:
+                break
+    except BaseException as error:
+        error.history = run.history()  # type: ignore[attr-defined]
+        raise
+    return run.history()
+
+
+class _Run:
+    """One run: the unit, the measurements, the rows."""
+
+    def __init__(
+        self,
+        model: BaseModel,
+        law: Law,
+        precision: PrecisionDict | None,
+        throttle: Datapath | None,
+        state: TrainState | None,
+        optimiser: str | Optimiser,
+        estimator: str | Estimator,
+        loss_mode: str,
+        distortion: bool,
+    ) -> None:
+        self.model, self.layers, self.law = model, model.layers, law
+        self.dtype = np.dtype(model.dtype)
+        self.loss, self.distortion = loss_of(loss_mode), distortion
+        self.precision = precision
+        self.quantisers: Any = layer_quantisers(self.layers, precision) if precision else None
+        self.loss_format = precision.dtype("loss", "value") if precision else None
+        self.variables = chain.variables(self.layers)
+        self.formats = gradient_formats(self.layers, precision)
+        self.state = TrainState() if state is None else state
+        if self.state.unit is None:
+            self.state.unit = throttle or PublishedThrottle(law, model.theta, segments(self.layers, precision))
+            self.state.optimiser = optimisers.make(optimiser)
+            self.state.estimator = estimators.make(estimator)
+        elif throttle is not None and throttle is not self.state.unit:
+            raise ValueError("throttle must be the unit of the state, or not be given where a state with a unit is")
+        self.unit = self.state.unit
+        self.config = None if isinstance(self.unit, PublishedThrottle) else self.unit.config
+        if isinstance(self.unit, PublishedThrottle):
+            self.enabled, self.eta = self.unit.law.enabled, float(self.unit.law.eta)
+        else:
+            self.enabled, self.eta = self.unit.config.enabled, float(self.unit.config.eta)
+        self.codes = self.config is not None and not isinstance(self.unit, FloatThrottle)
+        self._fit()
+        assert self.state.optimiser is not None and self.state.estimator is not None
+        self.optimiser, self.estimator = self.state.optimiser, self.state.estimator
+        self.optimiser.quantise = self._state_on_grid if precision else None
+        self.watch = NoiseWatch()
+        self.warnings: list[str] = []
+        self.rows: list[dict[str, float]] = []
+        self.layer_rows: dict[str, list[dict[str, float]]] = {layer.name: [] for layer in self.layers if layer.params}
+        self.minibatch = False
+        self.hessian = "none"
+        self.reference: Array | None = None
+
+    def _fit(self) -> None:
+        """Refuse a unit that is not this model's; the model takes its weights."""
+        weights, size = self.unit.weights, self.model.theta.size
+        if len(weights) != size:
+            raise ValueError(f"throttle must have {size} elements, as the model has weights, not {len(weights)}")
+        if self.config is not None and self.dtype == np.float32:
+            if not self.codes:
+                raise ValueError("dtype must be float64 for the float unit, not float32")
+            if self.config.grids.weight.width > 24:
+                raise ValueError(
+                    f"dtype must be float64 for weights of more than 24 bits ({self.config.grids.weight}), not float32"
+                )
+        if self.config is None:
+            if not np.array_equal(self.model.theta, weights, equal_nan=True):
+                raise ValueError("the model's weights must be those that the state was left with")
+            kept = segments(self.layers, self.precision)
+        else:
+            self.model.theta = weights
+            grids = self.config.grids
+            kept = tuple(
+                Segment(v.place.stop - v.place.start, *((grids.update, grids.weight) if self.codes else (None, None)))
+                for v in self.variables
+            )
+            if self.codes and self.state.float_law is None:
+                self.state.float_law = FloatLaw(self.config)
+        self.segments = kept
+
+    def set_hessian(self, kind: str) -> None:
+        if kind not in HESSIANS:
+            raise ValueError(f"hessian must be one of {', '.join(HESSIANS)}, not {kind!r}")
+        self.hessian = kind
+        self.single = len(self.layers) == 1 and isinstance(self.layers[0], Dense) and not self.layers[0].use_bias
+
+    def set_reference(self, reference: ArrayLike | None) -> None:
+        """Keep the teacher; for a model of another form than one Dense there is no error to log."""
+        if reference is None:
+            return
+        matrix = np.asarray(reference, np.float64)
+        shape = (self.model.output_shape[0], self.model.input_shape[0])
+        if matrix.shape != shape:
+            raise ValueError(f"reference_A must have shape (outputs, inputs) = {shape}, not {matrix.shape}")
+        if len(self.layers) == 1:
+            self.reference = matrix
+
+    def data(self, name: str, values: ArrayLike, width: int) -> Array:
+        array = np.asarray(values)
+        if array.dtype.kind not in "iufb":
+            raise ValueError(f"{name} must hold numbers, not {array.dtype}")
+        if array.ndim != 2 or array.shape[1] != width or not len(array):
+            raise ValueError(f"{name} must have shape (rows, {width}), not {array.shape}")
+        bad = ~np.isfinite(array)
+        if bad.any():
+            at = tuple(int(i) for i in np.argwhere(bad)[0])
+            raise ValueError(f"{name}{list(at)} must be finite, not {float(array[at])!r}")
+        with np.errstate(over="ignore"):
+            return array.astype(self.dtype, copy=False)
+
+    def lint(self, minibatch: bool) -> None:
+        self.minibatch = minibatch
+        if self.config is None and self.enabled and self.estimator.passes == 0:
+            law = self.law
+            for message in estimators.lint(
+                controller=law.controller, chi=law.chi, beta=law.beta, learning_rate=law.eta, minibatch=minibatch
+            ):
+                self.warn(message)
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+        warnings.warn(message, TrainingWarning, stacklevel=4)
+
+    # ---------------------------------------------------------------- one step
+
+    def _state_on_grid(self, name: str, vector: Array) -> Array:
+        """An optimiser's state, each variable's part on its layer's grid."""
+        assert self.precision is not None
+        out = np.empty_like(vector)
+        for v in self.variables:
+            out[v.place] = quantize_tensor(vector[v.place], self.precision.dtype(v.layer, name))
+        return out
+
+    def _gradient(self, x: Array, y: Array, *, update_state: bool) -> tuple[Array, Array]:
+        """``(outputs, gradient)`` at the weights that the layers hold, before the gradient's own quantisation."""
+        outputs, caches = chain.forward(self.layers, x, training=True, quantisers=self.quantisers, update_state=update_state)
+        parts = chain.backward(self.layers, caches, self.loss.gradient(outputs, y))
+        return outputs, chain.flatten(self.layers, parts)
+
+    def _on_grid(self, gradient: Array) -> Array:
+        """A gradient as the loop uses it: by the layers' formats, and then by the unit's."""
+        if any(fmt is not None for fmt in self.formats):
+            made = np.empty_like(gradient)
+            for v, fmt in zip(self.variables, self.formats, strict=True):
+                made[v.place] = quantize_tensor(gradient[v.place], fmt)
+            gradient = made
+        return quantize_tensor(gradient, self.config.grids.gradient) if self.codes and self.config else gradient
+
+    def step(self, x: Array, y: Array, divergence_loss: float) -> Step:
+        state = self.state
+        theta = np.asarray(self.unit.weights, self.dtype)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            self.model.theta = theta
+            outputs, raw_gradient = self._gradient(x, y, update_state=True)
+            loss = float(quantize_tensor(np.array(self.loss.value(outputs, y)), self.loss_format))
+            gradient = self._on_grid(raw_gradient)
+            row: dict[str, float] = {"loss": loss, "rmse": norm(outputs - y) / math.sqrt(outputs.size)}
+            row |= self._sharpness(x, y)
+            row["forward_gain_spectral"] = math.prod(
+                _spectral_norm(layer.params["kernel"]) for layer in self.layers if isinstance(layer, Dense)
+            )
+            fine = {
+                "loss": math.isfinite(loss),
+                "grad": bool(np.isfinite(gradient).all()),
+                "theta": bool(np.isfinite(theta).all()),
+            }
+            record = None
+            direction = gradient
+            if fine["grad"] or not self.codes:
+                sensed = self._sense(gradient, theta, x, y)
+                direction = self.optimiser.propose(gradient)
+                record, direction = self._hand_over(sensed, direction)
+            after = theta if record is None else np.asarray(record.weights, self.dtype)
+            row |= self._scalars(None if record is None else record.registers, gradient)
+            self._geometry(row, theta, after, gradient, direction)
+            self._rails(row, after, gradient, raw_gradient, direction)
+            if self.distortion:
+                row |= self._budget(theta, raw_gradient, direction, row, record)
+            finite_after = bool(np.isfinite(after).all())
+            finite = all(fine.values()) and finite_after
+            row |= {
+                "loss_is_finite": fine["loss"],
+                "grad_is_finite": fine["grad"],
+                "theta_is_finite_before": fine["theta"],
+                "theta_is_finite_after": finite_after,
+                "finite": finite,
+                "diverged": not finite or loss > divergence_loss,
+            }
+        self.rows.append({name: float(value) for name, value in row.items()})
+        state.previous_theta = theta
+        state.steps += 1
+        return Step(len(self.rows) - 1, theta, after, gradient, self.rows[-1], record)
+
+    def _sense(self, gradient: Array, theta: Array, x: Array, y: Array) -> Array:
+        """What the unit measures curvature on."""
+
+        def gradient_at(weights: Array, rows: NDArray[np.intp] | None) -> Array:
+            part = slice(None) if rows is None else rows
+            self.model.theta = weights
+            found = self._on_grid(self._gradient(x[part], y[part], update_state=False)[1])
+            self.model.theta = theta
+            return found
+
+        return self.estimator.sense(
+            gradient, gradient_at=gradient_at, theta=theta, previous_theta=self.state.previous_theta, rows=len(x)
+        )
+
+    def _hand_over(self, sensed: Array, direction: Array) -> tuple[StepRecord, Array]:
+        """The unit's step, and the direction as it saw it."""
+        if not self.codes or self.config is None:
+            return self.unit.step(sensed, direction), direction
+        grid = self.config.grids.gradient
+        along = quantise(direction, grid, "direction")
+        record = self.unit.step(quantise(sensed, grid, "gradient"), None if sensed is direction else along)
+        return record, np.ldexp(along.astype(np.float64), -grid.fraction_bits)
+
+    def _scalars(self, registers: Registers | None, gradient: Array) -> dict[str, float]:
+        """C, S, alpha and what follows from them."""
+        if registers is None:
+            names = (
+                "curvature_proxy",
+                "curvature_ema",
+                "curvature_for_control",
+                "alpha_would",
+                "alpha",
+                "eta_eff",
+                "noise_index",
+            )
+            return dict.fromkeys((*names, "dG_norm", "dtheta_norm", "held"), math.nan)
+        state = self.state
+        first = state.steps == 0
+        curvature, ema, would = float(registers.curvature), float(registers.ema), float(registers.alpha)
+        alpha = would if self.enabled else 1.0
+        index = curvature * state.previous_alpha * self.eta / math.sqrt(2)
+        state.previous_alpha = alpha
+        noisy = self.minibatch and not first and self.estimator.passes == 0 and type(self.optimiser) is optimisers.SGD
+        if noisy and (message := self.watch.feed(index, norm(gradient))):
+            self.warn(message)
+        if self.config is None:
+            held = self.unit.controller.held if isinstance(self.unit, PublishedThrottle) else False
+            rate = float(registers.step_size)
+        else:
+            held = bool(registers.still) and self.config.on_still is OnStill.HOLD
+            rate = alpha * self.eta
+        return {
+            "curvature_proxy": curvature,
+            "curvature_ema": ema,
+            "curvature_for_control": max(curvature, ema),
+            "alpha_would": would,
+            "alpha": alpha,
+            "eta_eff": rate,
+            "noise_index": 0.0 if first else index,
+            "dG_norm": 0.0 if first else float(registers.norm_gradient),
+            "dtheta_norm": 0.0 if first else float(registers.norm_motion),
+            "held": held,
+        }
+
+    def _geometry(self, row: dict[str, float], theta: Array, after: Array, gradient: Array, direction: Array) -> None:
+        """Norms, and the applied change against the intended one, as a whole and by layer."""
+        # As the unit forms it: one product in the tensors' dtype.
+        rate = self.dtype.type(row["eta_eff"]) if self.config is None else row["eta_eff"]
+        intended = (direction * -rate).astype(np.float64)
+        applied = after.astype(np.float64) - theta.astype(np.float64)
+        eps = self.law.eps if self.config is None else float(self.config.eps)
+        row |= {
+            "theta_norm": norm(theta),
+            "theta_norm_after": norm(after),
+            "grad_norm": norm(gradient),
+            "unthrottled_update_norm": self.eta * norm(direction),
+        }
+        moved, meant = _by_variable(self.variables, applied, applied), _by_variable(self.variables, intended, intended)
+        along = _by_variable(self.variables, applied, intended)
+        actual, raw = math.sqrt(sum(moved)), math.sqrt(sum(meant))
+        row |= {"raw_update_norm": raw, "actual_update_norm": actual, "dtheta_zero": actual == 0}
+        row |= _alignment(sum(along), actual, raw, eps)
+        for name, rows in self.layer_rows.items():
+            own = [i for i, v in enumerate(self.variables) if v.layer == name]
+            a, b = (math.sqrt(sum(squares[i] for i in own)) for squares in (moved, meant))
+            rows.append(_alignment(sum(along[i] for i in own), a, b, eps))
+        extremes = row["hessian_lambda_max"], row["hessian_lambda_min"]
+        for suffix, step in (("raw", self.eta), ("ctrl", row["eta_eff"])):
+            row[f"stability_margin_lambda_{suffix}"] = step * extremes[0]
+            row[f"stability_margin_norm_{suffix}"] = step * row["hessian_spectral_norm"]
+            row[f"spectral_radius_{suffix}"] = float(np.max(np.abs([1 - step * value for value in extremes])))
+        if self.reference is not None:
+            for suffix, weights in (("", theta), ("_after", after)):
+                kernel = weights[self.variables[0].place].reshape(self.variables[0].shape)
+                row[f"weight_error_fro{suffix}"] = norm((kernel.T.astype(np.float64) - self.reference).ravel())
+        else:
+            row |= {"weight_error_fro": math.nan, "weight_error_fro_after": math.nan}
+
+    def _rails(self, row: dict[str, float], after: Array, gradient: Array, raw_gradient: Array, direction: Array) -> None:
+        """The largest fractions over the variables, as a whole and by layer."""
+        rate = self.dtype.type(row["eta_eff"]) if self.config is None else row["eta_eff"]
+        unit = self.config.grids.gradient if self.codes and self.config else None
+        worst: dict[str, dict[str, float]] = {name: {} for name in self.layer_rows}
+        for v, segment, fmt in zip(self.variables, self.segments, self.formats, strict=True):
+            grid: Fixed | None = unit or fmt
+            update = direction[v.place] * -rate if segment.update is not None else after[:0]
+            for kind, stats, which in (
+                ("weight", rail_stats(after[v.place], segment.weight), ("saturation", "near_rail")),
+                ("gradient", rail_stats(gradient[v.place], grid), ("saturation", "near_rail")),
+                ("gradient", rail_stats(raw_gradient[v.place], grid), ("underflow",)),
+                ("update", rail_stats(update, segment.update), ("saturation", "underflow")),
+            ):
+                _raise(worst[v.layer], kind, stats, which)
+        names = [
+            f"{kind}_{which}_fraction_max"
+            for kind, which in (
+                ("weight", "saturation"),
+                ("weight", "near_rail"),
+                ("gradient", "saturation"),
+                ("gradient", "near_rail"),
+                ("gradient", "underflow"),
+                ("update", "saturation"),
+                ("update", "underflow"),
+            )
+        ]
+        for name in names:
+            row[name] = max((found[name] for found in worst.values()), default=0.0)
+        for layer, found in worst.items():
+            self.layer_rows[layer][-1] |= found
+
+    def _sharpness(self, x: Array, y: Array) -> dict[str, float]:
+        """The extreme eigenvalues of the loss's Hessian at the weights that the layers hold."""
+        made = dict.fromkeys(
+            ("hessian_lambda_max", "hessian_lambda_min", "hessian_spectral_norm", "autodiff_lambda_max"), math.nan
+        )
+        if self.hessian == "none" or not np.isfinite(self.model.theta).all():
+            return made
+        found = None
+        if self.hessian in ("exact", "lanczos"):
+            if self.hessian == "exact":
+                matrix = hessian.exact(self.layers, x, y, self.loss, quantisers=self.quantisers)
+                if np.isfinite(matrix).all():
+                    found = hessian.extremes(np.linalg.eigvalsh(matrix))
+            else:
+                found = hessian.lanczos(self.layers, x, y, self.loss, quantisers=self.quantisers).extremes
+            if found is not None:
+                made["autodiff_lambda_max"] = found.lambda_max
+        if self.single:
+            found = hessian.extremes(hessian.analytic(x, self.model.output_shape[0], self.loss.name))
+        if found is not None:
+            names = ("hessian_lambda_max", "hessian_lambda_min", "hessian_spectral_norm")
+            made |= dict(zip(names, (found.lambda_max, found.lambda_min, found.spectral_norm), strict=True))
+        return made
+
+    def _budget(
+        self, theta: Array, raw_gradient: Array, direction: Array, row: dict[str, float], record: StepRecord | None
+    ) -> dict[str, float]:
+        """The distortion of this step by its causes."""
+        if record is None:
+            return {f"{kind}_{cause}": math.nan for kind in ("angle", "radius") for cause in (*CAUSES, "whole", "residual")}
+        registers = record.registers
+        meant = row["alpha"] * self.eta
+        applied = float(registers.step_size)
+        law = self.state.float_law
+        if law is not None and self.config is not None:
+            grids = self.config.grids
+            change = math.ldexp(math.sqrt(registers.A), -grids.gradient.fraction_bits)
+            motion = math.ldexp(math.sqrt(self.state.motion_energy), -grids.weight.fraction_bits)
+            self.state.motion_energy = registers.B
+            alpha = law.step(change, motion)
+            meant = (alpha if self.enabled else 1.0) * self.eta
+            applied = math.ldexp(registers.step_size, -grids.step.fraction_bits)
+        # What an optimiser with a state would have proposed on exact gradients is not known: then the grid costs nothing.
+        exact = raw_gradient if type(self.optimiser) is optimisers.SGD else direction
+        found = budget(theta, exact, direction, meant, applied, self.segments)
+        return {f"{kind}_{cause}": part for kind, parts in found.items() for cause, part in parts.items()}
+
+    # ---------------------------------------------------------------- the end
+
+    def history(self) -> FitHistory:
+        """The rows so far."""
+        names = list(self.rows[0]) if self.rows else []
+        meta = {
+            "unit": type(self.unit).__name__,
+            "eta": self.eta,
+            "enabled": self.enabled,
+            "law": self.law.__dict__ if self.config is None else self.config.to_table(),
+            "optimiser": type(self.optimiser).__name__,
+            "estimator": type(self.estimator).__name__,
+            "loss_mode": self.loss.name,
+            "precision": self.precision.to_table() if self.precision else None,
+            "dtype": str(self.dtype),
+            "seed": self.model.seed,
+            "warnings": self.warnings,
+        }
+        count = len(self.rows)
+        return FitHistory(
+            {name: [row[name] for row in self.rows] for name in names},
+            layers={
+                layer: {name: [row[name] for row in rows[:count]] for name in rows[0]}
+                for layer, rows in self.layer_rows.items()
+                if rows
+            },
+            meta=meta,
+        )
+
+
+def _raise(worst: dict[str, float], kind: str, stats: RailStats, which: Iterable[str]) -> None:
+    for name in which:
+        key = f"{kind}_{name}_fraction_max"
+        worst[key] = max(worst.get(key, 0.0), getattr(stats, name))
+
+
+def _by_variable(variables: Iterable[chain.Variable], a: Array, b: Array) -> list[float]:
+    """The inner product of two vectors, variable by variable."""
+    return [float(a[v.place] @ b[v.place]) for v in variables]
+
+
+def _alignment(along: float, actual: float, raw: float, eps: float) -> dict[str, float]:
+    """Cosine, angle and ratio of the applied change to the intended one, from their inner product and norms."""
+    cosine = min(1.0, max(-1.0, along / (actual * raw))) if actual * raw > 0 else 0.0
+    if math.isnan(along) or math.isnan(actual * raw):
+        cosine = math.nan
+    ratio = float(np.divide(actual, raw + eps))
+    return {
+        "update_cosine": cosine,
+        "update_angle_rad": math.acos(cosine) if math.isfinite(cosine) else math.nan,
+        "update_radius_ratio": ratio,
+    }
+
+
+def _spectral_norm(kernel: Array) -> float:
+    """The largest singular value, from the smaller of the two Gram matrices; NaN if the kernel is not finite."""
+    wide = kernel.astype(np.float64)
+    scale = float(np.abs(wide).max())
+    if not math.isfinite(scale) or scale == 0:
+        return 0.0 if scale == 0 else math.nan
+    wide = wide / scale
+    gram = wide.T @ wide if wide.shape[0] >= wide.shape[1] else wide @ wide.T
+    return scale * math.sqrt(max(0.0, float(np.linalg.eigvalsh(gram)[-1])))

@@ -1,0 +1,221 @@
+"""Models of blocks of Dense, activation and batch normalisation, trained by the loops beside this file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from kappa_rtl.golden.training import layers as chain
+from kappa_rtl.golden.training.data import batches
+from kappa_rtl.golden.training.history import FitHistory
+from kappa_rtl.golden.training.instrumented import train_instrumented
+from kappa_rtl.golden.training.layers import KINDS, Activation, BatchNorm, Dense, Layer
+from kappa_rtl.golden.training.losses import loss_of
+from kappa_rtl.golden.training.optimisers import Optimiser, make
+from kappa_rtl.golden.training.precision import PrecisionDict, ensure_precision_dict
+from kappa_rtl.golden.training.quantisers import layer_quantisers
+
+Array = NDArray[Any]
+
+LOSS_NAMES = {"mse": "keras_mse", "keras_mse": "keras_mse", "half_mse": "half_mse"}
+
+
+class Dataset(Protocol):
+    """What a model asks of its data: the shapes, the sample axis first."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def output_shape(self) -> tuple[int, ...]: ...
+
+
+@dataclass(eq=False)
+class BaseModel:
+    """A chain of layers, its weights, and its two training loops.
+
+    A subclass fills ``layers`` in its ``__post_init__`` and calls :meth:`build`. Layer names are stable, unique and none of those
+    that precision reserves.
+
+    Args:
+        dataset: gives the shapes; anything with ``input_shape`` and ``output_shape``.
+        loss, optimizer: of :meth:`train`: ``mse`` or ``half_mse``; an optimiser's name or one of them.
+        name: shown by :meth:`summary`.
+        seed: of the weights. None draws one, which is kept: :meth:`reinitialize_weights` gives the same weights again.
+        dtype: float32 or float64, of every tensor.
+    """
+
+    dataset: Dataset
+    loss: str = "mse"
+    optimizer: str | Optimiser = "sgd"
+    name: str = "BaseModel"
+    seed: int | None = None
+    dtype: DTypeLike = np.float32
+    layers: list[Layer] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSS_NAMES:
+            raise ValueError(f"loss must be one of {', '.join(LOSS_NAMES)}, not {self.loss!r}")
+        if np.dtype(self.dtype) not in (np.float32, np.float64):
+            raise ValueError(f"dtype must be float32 or float64, not {np.dtype(self.dtype)}")
+        make(self.optimizer)
+        self.input_shape = tuple(self.dataset.input_shape[1:])
+        self.output_shape = tuple(self.dataset.output_shape[1:])
+        if len(self.input_shape) != 1 or len(self.output_shape) != 1:
+            raise ValueError(f"dataset must hold vectors, not samples of shape {self.input_shape} and {self.output_shape}")
+        if self.seed is None:
+            self.seed = int(np.random.SeedSequence().generate_state(1)[0])
+
+    def build(self) -> None:
+        """Allocate the layers and draw their weights."""
+        names = [layer.name for layer in self.layers]
+        PrecisionDict({}).validate(names)
+        if len(set(names)) != len(names):
+            raise ValueError(f"layer names must be unique, not {', '.join(names)}")
+        rng = np.random.default_rng(self.seed)
+        width = self.input_shape[0]
+        for layer in self.layers:
+            width = layer.build(width, self.dtype, rng)
+        if width != self.output_shape[0]:
+            raise ValueError(f"the last layer must have {self.output_shape[0]} outputs, as the dataset has, not {width}")
+
+    # ---------------------------------------------------------------- weights
+
+    @property
+    def theta(self) -> Array:
+        """The trainable variables as one vector (P,), a copy: by layer, kernel and bias or gamma and beta, in C order."""
+        return chain.parameters(self.layers)
+
+    @theta.setter
+    def theta(self, flat: Array) -> None:
+        chain.assign(self.layers, np.asarray(flat, self.dtype))
+
+    def reinitialize_weights(self, seed: int | None = None) -> None:
+        """Draw the weights anew and forget the moving statistics; the model's own seed gives the weights that it began with.
+
+        Args:
+            seed: another seed, which the model keeps.
+        """
+        self.seed = self.seed if seed is None else seed
+        rng = np.random.default_rng(self.seed)
+        for layer in self.layers:
+            layer.initialise(rng)
+
+    def get_weights(self) -> dict[str, Array]:
+        """Copies of all variables, moving statistics too, by ``layer/variable``."""
+        return {
+            f"{layer.name}/{name}": value.copy() for layer in self.layers for name, value in (layer.params | layer.state).items()
+        }
+
+    def set_weights(self, weights: Mapping[str, Array] | Sequence[Array]) -> None:
+        """Set variables, by ``layer/variable``, or all of them in the order of :meth:`get_weights`.
+
+        Raises:
+            ValueError: an unknown name, a wrong count, shape or dtype, or a value that is not finite; nothing is set then.
+        """
+        there = self.get_weights()
+        if not isinstance(weights, Mapping):
+            if len(weights) != len(there):
+                raise ValueError(f"weights must be {len(there)} arrays ({', '.join(there)}), not {len(weights)}")
+            weights = dict(zip(there, weights, strict=True))
+        made = {}
+        for name, value in weights.items():
+            if name not in there:
+                raise ValueError(f"weights must be of {', '.join(there)}, not {name!r}")
+            array = np.asarray(value)
+            if array.dtype.kind not in "iuf" or array.shape != there[name].shape:
+                raise ValueError(f"{name} must be numbers of shape {there[name].shape}, not {array.dtype} of {array.shape}")
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} must be finite")
+            made[name] = array.astype(self.dtype)
+        for layer in self.layers:
+            for kind in (layer.params, layer.state):
+                kind.update({name: made[f"{layer.name}/{name}"] for name in kind if f"{layer.name}/{name}" in made})
+
+    def summary(self) -> str:
+        """Print, and return, a table of the layers."""
+        rows, width = [("layer", "type", "output", "parameters")], self.input_shape[0]
+        for layer in self.layers:
+            width = layer.output_width(width)
+            count = sum(value.size for value in layer.params.values())
+            rows.append((layer.name, type(layer).__name__, f"(rows, {width})", f"{count:,}"))
+        rows.append(("total", "", "", f"{self.theta.size:,}"))
+        sizes = [max(len(row[i]) for row in rows) for i in range(4)]
+        lines = [f"{self.name}: input model_input (rows, {self.input_shape[0]}), {np.dtype(self.dtype)}, seed {self.seed}"]
+        lines += ["  ".join(cell.ljust(size) for cell, size in zip(row, sizes, strict=True)).rstrip() for row in rows]
+        text = "\n".join(lines)
+        print(text)
+        return text
+
+    # ---------------------------------------------------------------- use
+
+    def predict(self, X: Array, precision_dict: PrecisionDict | Mapping[str, Any] | None = None) -> Array:
+        """The outputs (rows, outputs) for inputs (rows, inputs), with moving statistics, through the quantisers if given."""
+        precision = ensure_precision_dict(precision_dict)
+        quantisers = layer_quantisers(self.layers, precision) if precision else None
+        return chain.forward(self.layers, np.asarray(X, self.dtype), training=False, quantisers=quantisers)[0]
+
+    def train(
+        self, X: Array, Y: Array, epochs: int = 10, batch_size: int = 32, learning_rate: float = 0.01
+    ) -> dict[str, NDArray[np.float64]]:
+        """The plain loop: the model's own loss and optimiser, batches shuffled each epoch by its seed, nothing quantised.
+
+        Returns:
+            ``loss``: of every batch, before its update.
+        """
+        optimiser, loss = make(self.optimizer), loss_of(LOSS_NAMES[self.loss])
+        losses = []
+        for rows in batches(len(X), epochs, batch_size, shuffle=True, seed=self.seed or 0):
+            x, y = np.asarray(X[rows], self.dtype), np.asarray(Y[rows], self.dtype)
+            outputs, caches = chain.forward(self.layers, x, training=True)
+            losses.append(loss.value(outputs, y))
+            gradients = chain.backward(self.layers, caches, loss.gradient(outputs, y))
+            direction = optimiser.propose(chain.flatten(self.layers, gradients))
+            self.theta = self.theta - np.asarray(learning_rate, self.dtype) * direction
+        return {"loss": np.array(losses, np.float64)}
+
+    def train_instrumented(self, X: Array, Y: Array, epochs: int = 10, batch_size: int = 32, **settings: Any) -> FitHistory:
+        """The loop that logs everything: :func:`~kappa_rtl.golden.training.instrumented.train_instrumented` of this model."""
+        return train_instrumented(self, X, Y, epochs, batch_size, **settings)
+
+
+@dataclass(eq=False)
+class LinearBlockModel(BaseModel):
+    """Blocks of Dense, activation and batch normalisation; and one bare Dense if the last block is not as wide as the data.
+
+    Layers are called ``dense0``, ``activation0``, ``batchnorm0``, ``dense1``, ...
+
+    Args:
+        num_hidden: the units of each block.
+        activation: of every block, one of the layers' kinds; None for none.
+        use_batchnorm, use_bias: of every block; the bare Dense has a bias as the others have.
+    """
+
+    num_hidden: list[int] = field(default_factory=lambda: [64, 64])
+    activation: str | None = None
+    use_batchnorm: bool = False
+    use_bias: bool = True
+    name: str = "LinearBlockModel"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.num_hidden, Sequence) or isinstance(self.num_hidden, str):
+            raise ValueError(f"num_hidden must be a list of widths, not {self.num_hidden!r}")
+        if self.activation is not None and self.activation not in KINDS:
+            raise ValueError(f"activation must be None or one of {', '.join(KINDS)}, not {self.activation!r}")
+        for i, units in enumerate(self.num_hidden):
+            if isinstance(units, bool) or not isinstance(units, (int, np.integer)) or units < 1:
+                raise ValueError(f"num_hidden must hold integers of at least 1, not {units!r}")
+            self.layers.append(Dense(f"dense{i}", int(units), self.use_bias))
+            if self.activation is not None:
+                self.layers.append(Activation(f"activation{i}", self.activation))
+            if self.use_batchnorm:
+                self.layers.append(BatchNorm(f"batchnorm{i}"))
+        outputs = self.output_shape[0]
+        if not self.num_hidden or self.num_hidden[-1] != outputs:
+            self.layers.append(Dense(f"dense{len(self.num_hidden)}", outputs, self.use_bias))
+        self.build()

@@ -1,0 +1,192 @@
+"""The published loop's own update unit: tensors rounded onto their grids, every scalar in float64.
+
+It has the interface of the float, golden and RTL units, but a format for each variable and no format for the scalars: what the
+gap between its runs and those of the golden unit shows is the price of the scalars' own width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kappa_rtl.golden.config import EmaStart, OnStill
+from kappa_rtl.golden.throttle import Registers, StepRecord
+from kappa_rtl.golden.training.distortion import Segment
+from kappa_rtl.golden.training.precision import quantize_tensor
+
+CONTROLLERS = ("chi", "beta")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Law:
+    """The published laws of alpha.
+
+    ``chi``: ``min(1, chi / (eta * (max(C, S) + eps)))``, and 1 while max(C, S) is at most eps.
+    ``beta``: ``1 / (1 + beta * S)`` within ``alpha_min`` and 1.
+
+    Args:
+        eta: the learning rate.
+        controller, chi, beta, alpha_min: the law.
+        rho: weight of the new C in S.
+        eps: added to ``||dtheta||``, and to the curvature in ``chi``.
+        enabled: whether alpha is applied, or only computed.
+        on_still: what a step does where theta has not moved: ``divide`` by eps as published, ``hold`` C and S, or divide
+            by the ``floor`` of what the weight grids resolve.
+        ema_start: S from 0, or from the first C.
+
+    Raises:
+        ValueError: names the field, the value and the rule.
+    """
+
+    eta: float
+    controller: str = "chi"
+    chi: float = 1.5
+    beta: float = 1.0
+    alpha_min: float = 0.01
+    rho: float = 0.05
+    eps: float = 1e-12
+    enabled: bool = True
+    on_still: str = "divide"
+    ema_start: str = "zero"
+
+    def __post_init__(self) -> None:
+        if self.controller not in CONTROLLERS:
+            raise ValueError(f"controller must be one of {', '.join(CONTROLLERS)}, not {self.controller!r}")
+        for name, kind in (("on_still", OnStill), ("ema_start", EmaStart)):
+            if getattr(self, name) not in [member.value for member in kind]:
+                names = ", ".join(member.value for member in kind)
+                raise ValueError(f"{name} must be one of {names}, not {getattr(self, name)!r}")
+        for name, low, high in (
+            ("eta", 0.0, math.inf),
+            ("chi", 0.0, math.inf),
+            ("beta", 0.0, math.inf),
+            ("alpha_min", 0.0, 1.0),
+            ("rho", 0.0, 1.0),
+            ("eps", 0.0, math.inf),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+                raise ValueError(f"{name} must be a number, not {value!r}")
+            if not (low <= value <= high and math.isfinite(value)) or (name in ("eta", "chi") and value == 0):
+                above = "greater than 0" if name in ("eta", "chi") else "at least 0"
+                raise ValueError(f"{name} must be {above}{f' and at most {high:g}' if high < math.inf else ''}, not {value!r}")
+
+
+class Controller:
+    """C, S and alpha from step to step, in float64.
+
+    Attributes:
+        curvature, average: C and S.
+        held: whether the last step kept both because theta had not moved.
+    """
+
+    def __init__(self, law: Law, still_norm: float = 0.0) -> None:
+        self.law = law
+        self._still_norm = still_norm
+        self.curvature = 0.0
+        self.average = 0.0
+        self.held = False
+        self._first = True
+        self._seen = False
+
+    def step(self, change: float, motion: float) -> float:
+        """alpha as the law has it, from ``||dG||`` and ``||dtheta||``; the first step knows neither and has C = 0."""
+        law = self.law
+        still = not self._first and motion == 0
+        self.held = still and law.on_still == OnStill.HOLD
+        if self._first or self.held:
+            pass
+        elif still and law.on_still == OnStill.FLOOR and self._still_norm:
+            self.curvature = change / self._still_norm
+        else:
+            self.curvature = float(np.divide(change, motion + law.eps))
+            first = law.ema_start == EmaStart.FIRST and not self._seen
+            self.average = self.curvature if first else (1 - law.rho) * self.average + law.rho * self.curvature
+            self._seen = True
+        self._first = False
+        if law.controller == "beta":
+            return min(1.0, max(law.alpha_min, 1 / (1 + law.beta * self.average)))
+        x = max(self.curvature, self.average)
+        return 1.0 if x <= law.eps else min(1.0, law.chi / (law.eta * (x + law.eps)))
+
+
+class PublishedThrottle:
+    """One unit over tensors of any dtype, each stretch of them with formats of its own.
+
+    The update of an element is ``-eta_eff * D`` with ``eta_eff = alpha * eta`` rounded once to the tensors' dtype; it is rounded
+    onto the update grid, added, and the sum onto the weight grid. NaN and infinity pass through: a diverging run is a result.
+
+    Args:
+        law: the law of alpha.
+        weights: (P,) float32 or float64.
+        segments: the update and weight formats, stretch by stretch; none means float throughout.
+    """
+
+    def __init__(self, law: Law, weights: NDArray[Any], segments: Sequence[Segment] = ()) -> None:
+        self.law = law
+        self._theta = np.array(weights)
+        if self._theta.ndim != 1 or self._theta.dtype not in (np.float32, np.float64):
+            raise ValueError(f"weights must be a vector of float32 or float64, not {self._theta.shape} of {self._theta.dtype}")
+        self._segments = tuple(segments) or (Segment(self._theta.size),)
+        if sum(segment.size for segment in self._segments) != self._theta.size:
+            raise ValueError(f"segments must cover the {self._theta.size} weights, not {sum(s.size for s in self._segments)}")
+        floor = sum(s.size * float(s.weight.ulp / 2) ** 2 for s in self._segments if s.weight is not None)
+        self.controller = Controller(law, math.sqrt(floor))
+        self._theta.flags.writeable = False
+        self._previous: NDArray[Any] | None = None
+        self._motion = 0.0
+        self._still_steps = 0
+        self._steps = 0
+
+    @property
+    def weights(self) -> NDArray[Any]:
+        """The weights, (P,), in their dtype."""
+        return self._theta
+
+    def step(self, gradient: NDArray[Any], direction: NDArray[Any] | None = None) -> StepRecord:
+        """Measure the curvature on ``gradient`` (P,), and step along ``-direction`` (``-gradient`` if not given)."""
+        along = gradient if direction is None else direction
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            change = 0.0 if self._previous is None else norm(np.subtract(gradient, self._previous, dtype=np.float64))
+            motion = self._motion
+            still = self._previous is not None and motion == 0
+            alpha = self.controller.step(change, motion)
+            rate = self._theta.dtype.type((alpha if self.law.enabled else 1.0) * self.law.eta)
+            update = along * -rate
+            theta = np.empty_like(self._theta)
+            start = 0
+            for segment in self._segments:
+                part = slice(start, start + segment.size)
+                start += segment.size
+                update[part] = quantize_tensor(update[part], segment.update)
+                theta[part] = quantize_tensor(self._theta[part] + update[part], segment.weight)
+            self._motion = norm(np.subtract(theta, self._theta, dtype=np.float64))
+        theta.flags.writeable = update.flags.writeable = False
+        self._previous = gradient
+        self._theta = theta
+        self._still_steps += still
+        registers = Registers(
+            A=change**2 if change < 1e150 else math.inf,
+            B=self._motion**2 if self._motion < 1e150 else math.inf,
+            norm_gradient=change,
+            norm_motion=motion,
+            curvature=self.controller.curvature,
+            ema=self.controller.average,
+            alpha=alpha,
+            step_size=float(rate),
+            still=still,
+            still_steps=self._still_steps,
+        )
+        self._steps += 1
+        return StepRecord(self._steps - 1, registers, theta, update)
+
+
+def norm(vector: NDArray[Any]) -> float:
+    """The Euclidean norm of a tensor, summed in float64."""
+    wide = np.asarray(vector, np.float64).ravel()
+    return math.sqrt(float(wide @ wide)) if wide.size else 0.0
