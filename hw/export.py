@@ -18,7 +18,7 @@ from amaranth.lib import data, wiring
 
 from kappa_rtl.golden.config import ThrottleConfig
 
-from . import multiplier
+from . import memory, multiplier
 from .decide import control_words
 from .throttle import StreamingThrottle, Throttle
 
@@ -43,10 +43,11 @@ def to_verilog(component: wiring.Component, name: str) -> str:
     body = re.sub(r"\A(\s*/\*.*?\*/\s*|\s*//[^\n]*\n)*", "", body, flags=re.DOTALL)
     waivers = "".join(f"/* verilator lint_off {rule} */ // {why}\n" for rule, why in WAIVERS.items())
     header = HEADER.format(name=name, version=metadata.version("kappa-rtl"))
-    if multiplier.CELL in body:
-        body += "\n" + multiplier.SOURCE.read_text()
-    # Prefixed as Amaranth's own modules are, so that two units fit into one design.
-    body = body.replace(multiplier.CELL, f"{name}_multiply")
+    for cell in (multiplier, memory):
+        if cell.CELL in body:
+            body += "\n" + cell.SOURCE.read_text()
+        # Prefixed as Amaranth's own modules are, so that two units fit into one design.
+        body = body.replace(cell.CELL, cell.CELL.replace("kappa_rtl", name))
     return f"{header}{waivers}{body}"
 
 

@@ -126,7 +126,7 @@ def synthesise(
 
     Args:
         options: further options of the target's recipe.
-        primitives: put the ECP5's DSP blocks in the place of the multipliers.
+        primitives: put the ECP5's DSP blocks in the place of the multipliers, and its block memories in that of the memory.
         netlist: takes the result as Verilog.
 
     Raises:
@@ -155,8 +155,8 @@ def _read(primitives: bool, top: str) -> list[str]:
     """Yosys commands that read ``block.v``."""
     if not primitives:
         return ["read_verilog block.v"]
-    # The attribute makes Yosys start over from the source, not flattened, when it comes to know the primitive.
-    return ["read_verilog -DECP5 block.v", f"hierarchy -top {top}", "setattr -unset reprocess_after t:MULT18X18D"]
+    # The attribute makes Yosys start over from the source, not flattened, when it comes to know the primitives.
+    return ["read_verilog -DECP5 block.v", f"hierarchy -top {top}", "setattr -unset reprocess_after t:MULT18X18D t:DP16KD"]
 
 
 def _cells(stat: Path, top: str) -> Cells:
@@ -242,7 +242,7 @@ def measure(
     """Synthesise a component for ECP5 and place and route it once for each seed.
 
     Args:
-        primitives: take the ECP5's DSP blocks with their registers, which Yosys does not infer, for the multipliers.
+        primitives: take the ECP5's DSP blocks and block memories with their registers, which Yosys does not infer.
         seeds: of nextpnr's placement; none measures the size alone.
         jobs: placements run at the same time.
         progress: called with what was finished: ``synthesised``, then ``seed S``.

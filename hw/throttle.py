@@ -6,12 +6,12 @@ from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, ResetSignal, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from kappa_rtl.golden.config import COUNTER_BITS, ThrottleConfig
 
 from .decide import CONTROL, Decide, constants_signature, status_layout
+from .memory import BlockMemory
 from .norm import SumOfSquares
 from .rounding import rails
 from .update import Update
@@ -34,8 +34,8 @@ def registers_layout(config: ThrottleConfig) -> data.StructLayout:
     )
 
 
-STAGES = 3
-"""From the ports of :class:`Throttle` to its core: the memory's read, a register beside it, a register beside the lanes."""
+STAGES = BlockMemory.latency
+"""From the ports of :class:`Throttle` to its core: the memory's."""
 
 ELEMENT_COUNTERS = (
     "gradient_saturated",
@@ -263,10 +263,10 @@ class Throttle(wiring.Component):
     """The unit with its gradient memory inside, of ceil(N/L) words: plain SGD, along the gradient that it absorbed.
 
     Ports: ``gradient`` in, ``weights`` in, ``updated`` {weight, update} out, ``registers`` out, ``clear``, ``constants``,
-    ``control``; see :class:`StreamingThrottle`. Weights are accepted once the whole gradient is in, at most three beats before
+    ``control``; see :class:`StreamingThrottle`. Weights are accepted once the whole gradient is in, at most two beats before
     the step is decided. The memory needs no reset: in the first step the previous gradient counts as zero.
 
-    Throughput: a beat a cycle in both passes; six cycles a step more than the streaming core.
+    Throughput: a beat a cycle in both passes; four cycles a step more than the streaming core.
     """
 
     def __init__(self, config: ThrottleConfig) -> None:
@@ -295,10 +295,8 @@ class Throttle(wiring.Component):
         m = Module()
         config = self.config
         m.submodules.core = core = self.core
-        # No word that is used is read in the cycle in which it is written: synthesis need not care what such a read would give.
-        word = unsigned(config.lanes * config.grids.gradient.width)
-        m.submodules.memory = memory = Memory(shape=word, depth=max(2, config.beats), init=[], attrs={"no_rw_check": 1})
-        read, write = memory.read_port(), memory.write_port()
+        depth = max(2, config.beats)
+        m.submodules.memory = memory = BlockMemory(config.lanes * config.grids.gradient.width, depth)
 
         for name in ("updated", "registers"):
             wiring.connect(m, getattr(core, name), wiring.flipped(getattr(self, name)))
@@ -306,54 +304,46 @@ class Throttle(wiring.Component):
             wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(core, name))
         m.d.comb += core.clear.eq(self.clear)
 
-        # Stages between the ports and the core, which hold gradients or weights, never both: a memory read, and registers
-        # behind it. A memory answers late in its cycle, so the first of them has to stand beside it, and the last one
-        # beside the lanes.
-        applying = Signal()  # which pass the next beat belongs to
-        address = Signal(range(max(2, config.beats)))
-        valid, is_weight, places, gradients, weights, fetched, moves = ([] for _ in range(7))
-        for i in range(STAGES):
-            valid.append(Signal(name=f"valid{i}"))
-            is_weight.append(Signal(name=f"is_weight{i}"))
-            places.append(Signal(range(max(2, config.beats)), name=f"place{i}", reset_less=True))
-            gradients.append(Signal(self.gradient.payload.shape(), name=f"gradient{i}", reset_less=True))
-            weights.append(Signal(self.weights.payload.shape(), name=f"weight{i}", reset_less=True))
-            fetched.append(read.data if i == 0 else Signal(word, name=f"fetched{i}", reset_less=True))
-            moves.append(Signal(name=f"moves{i}"))  # this stage takes what is before it
-        leaves, accepts = Signal(), Signal()  # from the last stage, into the ports
-        holds_gradients = Cat(valid[i] & ~is_weight[i] for i in range(STAGES)).any()
-        holds_weights = Cat(valid[i] & is_weight[i] for i in range(STAGES)).any()
+        # Stages between the ports and the core, which hold gradients or weights, never both: so no weight's direction is read
+        # before the gradient is stored, and no word in the cycle in which it is written. They move all at once, or the ready
+        # signals would run through each of them; for the same reason a pass ends by registers, and begins a cycle late.
+        takes = Signal(init=1)  # the pass has beats to come
+        weighs = Signal()  # its beats are weights
+        address = Signal(range(depth))
+        valid = Signal(STAGES)
+        places = [Signal(range(depth), name=f"place{i}", reset_less=True) for i in range(STAGES)]
+        gradients = [Signal(self.gradient.payload.shape(), name=f"gradient{i}", reset_less=True) for i in range(STAGES)]
+        weights = [Signal(self.weights.payload.shape(), name=f"weight{i}", reset_less=True) for i in range(STAGES)]
+        moves, arrives = Signal(), Signal()
         m.d.comb += [
-            leaves.eq(Mux(is_weight[-1], core.apply.ready, core.absorb.ready)),
-            *(moves[i].eq(~valid[i] | (leaves if i == STAGES - 1 else moves[i + 1])) for i in range(STAGES)),
-            self.gradient.ready.eq(~applying & moves[0] & ~holds_weights),
-            self.weights.ready.eq(applying & moves[0] & ~holds_gradients),
-            accepts.eq((self.gradient.valid & self.gradient.ready) | (self.weights.valid & self.weights.ready)),
-            core.absorb.valid.eq(valid[-1] & ~is_weight[-1]),
+            moves.eq(~valid[-1] | Mux(weighs, core.apply.ready, core.absorb.ready)),
+            arrives.eq(takes & Mux(weighs, self.weights.valid, self.gradient.valid)),
+            self.gradient.ready.eq(takes & ~weighs & moves),
+            self.weights.ready.eq(takes & weighs & moves),
+            core.absorb.valid.eq(valid[-1] & ~weighs),
             core.absorb.payload.gradient.eq(gradients[-1]),
-            core.absorb.payload.previous.eq(fetched[-1]),
-            core.apply.valid.eq(valid[-1] & is_weight[-1]),
+            core.absorb.payload.previous.eq(memory.read_data),
+            core.apply.valid.eq(valid[-1] & weighs),
             core.apply.payload.weight.eq(weights[-1]),
-            core.apply.payload.direction.eq(fetched[-1]),
-            read.addr.eq(address),
-            read.en.eq(moves[0]),
-            write.addr.eq(places[-1]),
-            write.data.eq(gradients[-1]),
-            write.en.eq(core.absorb.valid & core.absorb.ready),
+            core.apply.payload.direction.eq(memory.read_data),
+            memory.read_address.eq(address),
+            memory.read.eq(moves),
+            memory.read_output.eq(moves),
+            memory.write_address.eq(places[-1]),
+            memory.write_data.eq(gradients[-1]),
+            memory.write.eq(core.absorb.valid),  # in each cycle in which the gradient waits to be absorbed: it is the same one
         ]
-        for i in range(1, STAGES):
-            with m.If(moves[i]):
-                m.d.sync += [stage[i].eq(stage[i - 1]) for stage in (valid, is_weight, places, gradients, weights, fetched)]
-        with m.If(moves[0]):
+        with m.If(moves):
             m.d.sync += [
-                valid[0].eq(accepts),
-                is_weight[0].eq(applying),
-                places[0].eq(address),
-                gradients[0].eq(self.gradient.payload),
-                weights[0].eq(self.weights.payload),
+                valid.eq(Cat(arrives, valid)),
+                Cat(places).eq(Cat(address, places)),
+                Cat(gradients).eq(Cat(self.gradient.payload, gradients)),
+                Cat(weights).eq(Cat(self.weights.payload, weights)),
             ]
-        with m.If(accepts):
-            m.d.sync += address.eq(address + 1)
-            with m.If(address == config.beats - 1):
-                m.d.sync += [address.eq(0), applying.eq(~applying)]
+            with m.If(arrives):
+                m.d.sync += address.eq(address + 1)
+                with m.If(address == config.beats - 1):
+                    m.d.sync += [address.eq(0), takes.eq(0)]
+        with m.If(~takes & ~valid.any()):
+            m.d.sync += [takes.eq(1), weighs.eq(~weighs)]
         return m

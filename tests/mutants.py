@@ -54,7 +54,7 @@ MUTANTS = [
     Mutant("norm.py", "if lane >= self.tail:", "if lane > self.tail:", "the first lane beyond N enters the sum"),
     Mutant("norm.py", "shift.eq(shift + 4)", "shift.eq(shift + 3)", "the normaliser counts a leap short"),
     Mutant("throttle.py", "previous = Mux(first, 0, self.absorb.payload.previous[lane])", "previous = self.absorb.payload.previous[lane]", "after a reset the old gradient is still there"),
-    Mutant("throttle.py", "write.addr.eq(places[-1])", "write.addr.eq(places[0])", "a gradient is stored a word too far"),
+    Mutant("throttle.py", "memory.write_address.eq(places[-1])", "memory.write_address.eq(places[0])", "a gradient is stored a word too far"),
     Mutant("sqrt.py", "self.o.payload.sticky.eq(rest.any() & ~zero)", "self.o.payload.sticky.eq(0)", "a root is exact too often"),
     Mutant("sqrt.py", "Cat(1, 0, root)", "Cat(0, 0, root)", "the root's trial subtracts one too little"),
     # Scalars.
