@@ -161,6 +161,12 @@ class Decide(wiring.Component):
         still_run = Signal(range(config.dead_after + 1))
         divisor = Signal(scalar, reset_less=True)
         ahead = Signal()  # from taking B until taking the next A
+        # What the modes and the last step's stillness decide, known long before it is asked.
+        floors, holds = Signal(reset_less=True), Signal(reset_less=True)
+        m.d.sync += [
+            floors.eq(status.still & (self.control.on_still == OnStill.FLOOR)),
+            holds.eq(first | (status.still & (self.control.on_still == OnStill.HOLD))),
+        ]
 
         # Exponents of the roots when nothing was shifted; see sqrt.py.
         base = unit.radicand_bits // 2 - fmt.mantissa_bits
@@ -181,20 +187,18 @@ class Decide(wiring.Component):
                 m.d.sync += still_run.eq(0)
                 with m.If(status.still):
                     # ||dtheta|| + eps is eps; with hold, or in the first step, nothing divides by it.
-                    m.d.sync += divisor.eq(Mux(self.control.on_still == OnStill.FLOOR, c.still_norm, c.eps))
+                    m.d.sync += divisor.eq(Mux(floors, c.still_norm, c.eps))
                     m.d.sync += status.still_steps.eq(status.still_steps + 1)
                     m.d.sync += still_run.eq(Mux(still_run == config.dead_after, still_run, still_run + 1))
                     with m.If(still_run >= config.dead_after - 1):
                         m.d.sync += status.learning_dead.eq(1)
                 m.next = "RATIO"
-                with m.If(first):
-                    m.next = "LAW"
-                with m.Elif(status.still & (self.control.on_still == OnStill.HOLD)):
+                with m.If(holds):
                     m.next = "LAW"
             requests.append(issue(m, own, "RATIO", Operation.DIV, status.norm_gradient, divisor, status.curvature, "AVERAGE"))
             with m.State("AVERAGE"):
                 m.next = "LAW"
-                with m.If(~(status.still & (self.control.on_still == OnStill.FLOOR))):
+                with m.If(~floors):
                     m.d.sync += seen.eq(1)
                     with m.If(self.control.ema_first & ~seen):
                         m.d.sync += status.ema.eq(status.curvature)

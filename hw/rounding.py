@@ -55,18 +55,42 @@ def fit(value: Value, fmt: Fixed) -> tuple[Value, Value]:
 
 
 def rails(m: Module, value: Value, fmt: Fixed) -> tuple[Value, Value]:
-    """Whether a word of ``fmt`` lies on a rail, and whether near one."""
+    """Whether a word of ``fmt`` lay on a rail, and whether near one: of the word a cycle before. Registers without reset."""
     low, high = fmt.rails
-    magnitude = Signal(
-        len(value) - 1
-    )  # |value|, less one if negative; a signal, or each of its bits would repeat all of it in the Verilog
-    m.d.comb += magnitude.eq(value[:-1] ^ value[-1].replicate(len(value) - 1))
     near = fmt.near_rail
-    above = _at_least(magnitude, near)
-    below = _at_least(magnitude, near - 1)
-    on_low = Cat(value[-1], _at_least(magnitude, -low - 1)).all()
-    on_high = ~value[-1] & _at_least(magnitude, high)
-    return on_low | on_high, Mux(value[-1], below, above)
+    ranks: dict[tuple[int, int, int], Value] = {}
+    return _beyond(m, value, high, -low - 1, ranks), _beyond(m, value, near, near - 1, ranks)
+
+
+def _beyond(m: Module, value: Value, positive: int, negative: int, ranks: dict[tuple[int, int, int], Value]) -> Value:
+    """Whether a signed value's magnitude, less one if it is negative, was at least the bound of its sign a cycle before.
+
+    Digit by digit, and a digit has as many bits as a look-up table takes beside the sign. ``ranks`` holds the registers of the
+    digits, by their places and bounds.
+    """
+    positive, negative = max(0, positive), max(0, negative)
+    bits = max(len(value) - 1, positive.bit_length(), negative.bit_length())
+    value = extended(value, bits + 1)
+
+    def rank(place: int, at_least: tuple[int, int]) -> Value:
+        digit = value[place : min(place + 3, bits)] ^ value[-1].replicate(min(3, bits - place))
+        if at_least == (0, 0):
+            return Const(1, 1)
+        if not any(bound < 1 << len(digit) for bound in at_least):
+            return Const(0, 1)
+        found = Signal(name="rank" + "_".join(map(str, (place, *at_least))), reset_less=True)
+        above, below = (_at_least(digit, bound) for bound in at_least)
+        m.d.sync += found.eq(Mux(value[-1], below, above))
+        return found
+
+    result: Value = Const(1, 1)
+    for place in range(0, bits, 3):
+        up, down = ((bound >> place) % (1 << min(3, bits - place)) for bound in (positive, negative))
+        for key in ((place, up, down), (place, up + 1, down + 1)):
+            if key not in ranks:
+                ranks[key] = rank(place, key[1:])
+        result = ranks[place, up + 1, down + 1] | (ranks[place, up, down] & result)
+    return result
 
 
 def _at_least(value: Value, bound: int) -> Value:

@@ -238,7 +238,9 @@ class ScalarUnit(wiring.Component):
 
         largest = constant(self.fmt.largest, self.fmt)
 
-        with m.FSM():
+        no_scalar = is_step | ~value.m[-1]  # in RANGE: a step, or the root of zero
+
+        with m.FSM() as fsm:
             with m.State("IDLE"):
                 m.d.comb += self.i.ready.eq(1)
                 m.d.sync += [
@@ -258,7 +260,6 @@ class ScalarUnit(wiring.Component):
                 m.d.sync += [
                     smaller.eq(key(a) < key(b)),
                     apart.eq(a.e - b.e),
-                    value.eq(0),
                     e.eq(a.e),
                     addend.eq(b.e),
                     begun.eq(0),
@@ -408,18 +409,18 @@ class ScalarUnit(wiring.Component):
                 m.next = "RESPOND"
                 with m.If(is_step & above.any()):
                     m.d.sync += step.eq(~Const(0, self.step_bits))
-                with m.If(is_step | ~value.m[-1]):  # a step, or the root of zero
-                    m.d.sync += value.eq(0)
-                with m.Elif(too_large):
-                    m.d.sync += [overflow.eq(1), value.eq(largest)]
-                with m.Elif(too_small):
-                    m.d.sync += [underflow.eq(1), value.eq(0)]
+                with m.If(too_large):
+                    m.d.sync += [overflow.eq(~no_scalar), value.eq(largest)]
+                m.d.sync += underflow.eq(too_small & ~no_scalar)
 
             with m.State("RESPOND"):
                 m.d.comb += self.o.valid.eq(1)
                 with m.If(self.o.ready):
                     m.next = "IDLE"
 
+        # Outside of the states, so that it is the registers' own reset and a gate or two before it.
+        with m.If(fsm.ongoing("START") | (fsm.ongoing("RANGE") & (no_scalar | too_small))):
+            m.d.sync += value.eq(0)
         return m
 
 

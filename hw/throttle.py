@@ -215,7 +215,7 @@ class StreamingThrottle(wiring.Component):
         return m
 
     def _count(self, m: Module, counters: dict[str, Signal], total: Any, update: Any, applying: Value, clear: Value) -> None:
-        """Count lane flags in three stages: flags, their number in the beat, the counter; done well before the energy is."""
+        """Count lane flags, done well before the energy is: flags, their number in the beat, the counter; rails a cycle later."""
         g, w, _, _ = self.config.grids
         lanes, tail = self.config.lanes, self.config.tail
         names = {"rail": ("gradient_saturated", "weight_saturated"), "near": ("gradient_near_rail", "weight_near_rail")}
@@ -223,18 +223,20 @@ class StreamingThrottle(wiring.Component):
         flags: dict[str, Signal] = {
             name: Signal(lanes, name=f"{name}_flags", reset_less=True) for name in ("rail", "near", "saturated", "swallowed")
         }
-        taken = total.i.valid & total.i.ready
+        taken, was_taken, was_last = total.i.valid & total.i.ready, Signal(), Signal(reset_less=True)
         counts, counts_update = Signal(), Signal()
-        m.d.sync += [counts.eq(taken), counts_update.eq(taken & applying)]
+        m.d.sync += [was_taken.eq(taken), counts.eq(was_taken), counts_update.eq(taken & applying)]
+        m.d.sync += was_last.eq(total.i.payload.last)
         for lane in range(lanes):
             word = Signal(signed(max(g.width, w.width)), name=f"word{lane}")
             m.d.comb += word.eq(total.i.payload.minuend[lane])
-            on, near = rails(m, word, g) if g.rails == w.rails else (None, None)
-            if on is None or near is None:
+            if g.rails == w.rails:
+                on, near = rails(m, word, g)
+            else:
                 on_g, near_g = rails(m, word[: g.width].as_signed(), g)
                 on_w, near_w = rails(m, word[: w.width].as_signed(), w)
                 on, near = Mux(applying, on_w, on_g), Mux(applying, near_w, near_g)
-            inside = ~total.i.payload.last if lane >= tail else 1
+            inside = ~was_last if lane >= tail else 1
             m.d.sync += [flags["rail"][lane].eq(on & inside), flags["near"][lane].eq(near & inside)]
         m.d.sync += [
             flags["saturated"].eq(Cat(update.o.payload.saturated[lane] for lane in range(lanes))),
