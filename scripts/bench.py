@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from tqdm import tqdm
 
 from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.golden.throttle import Throttle
+from kappa_rtl.golden.training.data import Problem
+from kappa_rtl.golden.training.instrumented import TrainingWarning
+from kappa_rtl.golden.training.model import LinearBlockModel
 from kappa_rtl.sim.bench_throttle import speed
 from kappa_rtl.sim.cosim import RtlThrottle
 from kappa_rtl.sim.runner import SIMULATORS, SimulationError
@@ -84,6 +88,36 @@ def bulk_against_beats(simulator: str, elements: int, lanes: int) -> dict[str, f
     return {"bulk_cycles_per_second": bulk, "beat_by_beat_cycles_per_second": driven, "bulk_over_beat_by_beat": bulk / driven}
 
 
+def quantised_against_float(steps: int = 10) -> dict[str, float]:
+    """The instrumented loop on 784-128-10 with relu, batches of 128: every tensor on a 16-bit grid, and in float."""
+    random = np.random.default_rng(0)
+    problem = Problem("noise", random.random((128 * steps, 784)), np.eye(10)[random.integers(0, 10, 128 * steps)])
+    formats = {
+        "input": {"value": "Q1.15"},
+        "__default__": {
+            **{"weight": "Q2.14", "bias": "Q2.14", "activation": "Q6.10", "accumulator": "Q10.22"},
+            **{"gradient": "Q4.12", "update": "Q1.15"},
+        },
+    }
+
+    def loop(precision: dict[str, dict[str, str]] | None) -> Callable[[], Any]:
+        model = LinearBlockModel(problem, num_hidden=[128], activation="relu", seed=0)
+        return lambda: model.train_instrumented(
+            problem.X, problem.Y, epochs=1, batch_size=128, precision_dict=precision, compute_analytic_hessian=False
+        )
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TrainingWarning)
+        quantised, plain = (
+            statistics.median(times) for times in alternately(loop(formats), loop(None), "quantised loop against float loop")
+        )
+    return {
+        "quantised_loop_ms_per_step": quantised / steps * 1e3,
+        "float_loop_ms_per_step": plain / steps * 1e3,
+        "quantised_over_float_time": quantised / plain,
+    }
+
+
 @click.command("bench")
 @click.option("--sim", type=click.Choice(SIMULATORS), default="verilator", show_default=True)
 @click.option("--elements", type=click.IntRange(1), default=1_000_000, show_default=True, help="N of the golden benchmark.")
@@ -91,7 +125,8 @@ def bulk_against_beats(simulator: str, elements: int, lanes: int) -> dict[str, f
 @click.option("--lanes", type=click.IntRange(1, 32), default=8, show_default=True, help="Lanes of the simulated core.")
 @click.option("--json", "path", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here too.")
 def command(sim: str, elements: int, core_elements: int, lanes: int, path: Path | None) -> None:
-    """Measure speeds side by side: golden against float64, the bulk harness against beat by beat from Python.
+    """Measure speeds side by side: golden against float64, the quantised training loop against the float one, the bulk
+    harness against beat by beat from Python.
 
     Each figure is a median over alternating rounds on one core; compare the ratios, not the absolutes.
 
@@ -100,7 +135,7 @@ def command(sim: str, elements: int, core_elements: int, lanes: int, path: Path 
       kappa-rtl bench --json bench.json
     """
     try:
-        figures = golden_against_float(elements) | bulk_against_beats(sim, core_elements, lanes)
+        figures = golden_against_float(elements) | quantised_against_float() | bulk_against_beats(sim, core_elements, lanes)
     except (ValueError, SimulationError) as error:
         raise click.ClickException(str(error)) from None
     for name, figure in figures.items():

@@ -1,9 +1,12 @@
-"""The problems the loop trains on."""
+"""The problems the loops train on, the drift of what they are shown, and the batches."""
 
 from __future__ import annotations
 
+import csv
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,3 +98,96 @@ def batches(samples: int, epochs: int, batch_size: int, *, shuffle: bool, seed: 
         order = rng.permutation(samples) if shuffle else np.arange(samples)
         for start in range(0, samples, batch_size):
             yield order[start : start + batch_size]
+
+
+def diabetes() -> Problem:
+    """Scikit-learn's diabetes data: 442 patients, 10 standardised inputs, one target brought to zero mean and unit variance."""
+    from sklearn.datasets import load_diabetes
+
+    data = load_diabetes()
+    target = np.asarray(data.target, np.float64)[:, None]
+    return Problem("diabetes", np.asarray(data.data, np.float64) * np.sqrt(442), (target - target.mean()) / target.std())
+
+
+def load(path: str | Path, *, outputs: int = 1) -> Problem:
+    """A problem from a file: an .npz with ``X``, ``Y`` (and ``labels``), or a .csv whose last ``outputs`` columns are targets.
+
+    A first line of a .csv that is not numbers is its header.
+
+    Raises:
+        ValueError: another kind of file, missing arrays, ragged or empty rows, text, values that are not finite.
+    """
+    path = Path(path)
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            for name in ("X", "Y"):
+                if name not in file.files:
+                    raise ValueError(f"{path}: arrays X and Y must be there; found {', '.join(file.files) or 'nothing'}")
+            labels = np.asarray(file["labels"], np.int64) if "labels" in file.files else None
+            return Problem(path.stem, np.asarray(file["X"], np.float64), np.asarray(file["Y"], np.float64), labels)
+    if path.suffix != ".csv":
+        raise ValueError(f"{path}: data must be a .npz or a .csv file")
+    with path.open(newline="") as text:
+        rows = [row for row in csv.reader(text) if row]
+    try:
+        list(map(float, rows[0] if rows else []))
+    except ValueError:
+        rows = rows[1:]
+    widths = {len(row) for row in rows}
+    if len(widths) != 1 or next(iter(widths)) <= outputs:
+        raise ValueError(
+            f"{path}: rows must all have the same number of columns, more than outputs = {outputs}, not {sorted(widths)}"
+        )
+    try:
+        table = np.array(rows, np.float64)
+    except ValueError as error:
+        raise ValueError(f"{path}: rows must be numbers: {error}") from None
+    return Problem(path.stem, table[:, :-outputs], table[:, -outputs:])
+
+
+SHAPES = ("none", "step", "ramp", "sine")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift:
+    """The scale of the inputs, and perhaps of the targets, from step to step; 1 before it begins.
+
+    Args:
+        shape: ``none``, a ``step`` to ``factor`` at ``begin``, a ``ramp`` to it that ends ``length`` steps later, or a ``sine``
+            between 1 and ``factor`` with ``length`` steps a period, starting from 1.
+        factor: the largest scale.
+        begin, length: in steps.
+        targets: whether the targets are scaled as the inputs are (``y' = A x'``), or kept.
+
+    Raises:
+        ValueError: names the field, the value and the rule.
+    """
+
+    shape: str = "step"
+    factor: float = 4.0
+    begin: int = 0
+    length: int = 100
+    targets: bool = False
+
+    def __post_init__(self) -> None:
+        if self.shape not in SHAPES:
+            raise ValueError(f"shape must be one of {', '.join(SHAPES)}, not {self.shape!r}")
+        if not (math.isfinite(self.factor) and self.factor > 0):
+            raise ValueError(f"factor must be finite and greater than 0, not {self.factor!r}")
+        for name, low in (("begin", 0), ("length", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise ValueError(f"{name} must be an integer of at least {low}, not {value!r}")
+
+    def __call__(self, step: int) -> float:
+        """The scale at a step counted from 0."""
+        passed = step - self.begin
+        if self.shape == "none" or passed < 0:
+            return 1.0
+        if self.shape == "step":
+            share = 1.0
+        elif self.shape == "ramp":
+            share = min(1.0, passed / self.length)
+        else:
+            share = (1 - math.cos(2 * math.pi * passed / self.length)) / 2
+        return 1.0 + (self.factor - 1.0) * share

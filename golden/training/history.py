@@ -9,7 +9,7 @@ import math
 import os
 import secrets
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,6 +190,29 @@ class FitHistory(Mapping[str, Floats]):
         return int(np.argmax(bad)) if bad.any() else None
 
     # ---- files
+
+    @classmethod
+    def join(cls, parts: Sequence[FitHistory], **columns: ArrayLike) -> FitHistory:
+        """Runs one after the other as one: the columns and the layers' metrics that all have; the meta of the last.
+
+        Args:
+            columns: more columns, as long as all parts together.
+        """
+        common = [name for name in parts[0] if all(name in part for part in parts)]
+        layers = [name for name in parts[0].layers if all(name in part.layers for part in parts)]
+        return cls(
+            {name: np.concatenate([part[name] for part in parts]) for name in common},
+            layers={
+                layer: {
+                    name: np.concatenate([part.layers[layer][name] for part in parts])
+                    for name in parts[0].layers[layer]
+                    if all(name in part.layers[layer] for part in parts)
+                }
+                for layer in layers
+            },
+            meta=parts[-1].meta,
+            **columns,
+        )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write an ``.npz`` (no pickles; ``numpy.load`` gives the columns by name) or a ``.json`` (strict), all or nothing.

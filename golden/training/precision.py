@@ -182,7 +182,7 @@ def quantize_tensor(tensor: NDArray[Any], fmt: Fixed | None) -> NDArray[Any]:
         Overflow.SATURATE,
     ):
         low, high = fmt.rails  # the usual modes, with as few passes as they take
-        scaled = np.multiply(tensor, 2.0**fmt.fraction_bits, dtype=np.float64)
+        scaled = np.asarray(np.multiply(tensor, 2.0**fmt.fraction_bits, dtype=np.float64))
         np.rint(scaled, out=scaled)
         np.clip(scaled, low, high, out=scaled)
         scaled *= 2.0**-fmt.fraction_bits

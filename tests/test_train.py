@@ -1,0 +1,155 @@
+"""The experiments of the training harness, from the command line to the files, on each datapath."""
+
+from __future__ import annotations
+
+import csv
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from kappa_rtl.golden.throttle import Throttle
+from kappa_rtl.golden.training.experiments import EXPERIMENTS, experiment_000, experiment_000c, experiment_noise, run_arm, summary
+from kappa_rtl.golden.training.history import FitHistory
+from kappa_rtl.scripts.main import main
+from kappa_rtl.sim.cosim import RtlThrottle
+from kappa_rtl.sim.train import train
+
+
+def arms(experiment: str, folder: Path) -> dict[str, dict[str, str]]:
+    with (folder / "table.csv").open() as text:
+        return {row["arm"]: row for row in csv.DictReader(text)}
+
+
+def test_the_acceptance_of_experiment_000() -> None:
+    """Off overflows float32 at drift step 21; the stability margin and inverse curvature converge, after their peaks."""
+    runs = {arm.name: run_arm(arm) for arm in experiment_000().arms}
+    off, chi, beta = (summary(runs[name]) for name in ("off", "chi", "beta"))
+    assert abs(off["diverged_at"] - 20 - 20) <= 2, "the first drift step is step 20"
+    assert runs["off"].steps == off["diverged_at"] + 1
+    assert chi["loss"] < 1e-10 and chi["min_alpha"] == pytest.approx(0.177, abs=0.002)
+    assert chi["largest_loss"] == pytest.approx(160, rel=0.05)
+    assert beta["loss"] < 1e-10 and beta["largest_loss"] == pytest.approx(2.5e4, rel=0.05)
+    assert runs["chi"]["alpha"][20] == 1, "the first drift step is unthrottled"
+    assert runs["chi"]["stability_margin_lambda_raw"][[0, 20]] == pytest.approx([0.531, 8.49], rel=0.01)
+
+
+def test_the_acceptance_of_the_tight_formats() -> None:
+    """Off stays near where it was thrown, on comes back; which loss it ends at hangs on the seed."""
+    tight = {arm.name: arm for arm in experiment_000c().arms if arm.name.startswith("tight")}
+    for seed in range(3):
+        off, on = (summary(run_arm(tight[f"tight_{switch}"], seed)) for switch in ("off", "on"))
+        assert 130 < off["loss"] < 190 and on["loss"] < 0.05
+        assert on["still"] < 60 and np.isnan(on["diverged_at"])
+
+
+def test_noise_freezes_the_naive_estimator_alone() -> None:
+    found = {arm.name: summary(run_arm(arm)) for arm in experiment_noise().arms}
+    assert found["naive"]["frozen"] and found["naive"]["c_over_lambda"] > 1000
+    for name in ("same_batch", "half_batch", "momentum"):
+        assert not found[name]["frozen"]
+    assert found["same_batch"]["c_over_lambda"] == pytest.approx(0.9, abs=0.1)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_from_the_command_line(name: str, tmp_path: Path) -> None:
+    """A table, a plot and a history for each run; a second call makes nothing anew; another setting does."""
+    out = tmp_path / "a folder"
+    command = ["train", name, "--steps", "6", "--seeds", "1", "--out", str(out)]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+    assert (out / "plot.png").read_bytes().startswith(b"\x89PNG")
+    found = arms(name, out)
+    assert list(found) == [arm.name for arm in EXPERIMENTS[name]().arms]
+    assert all(name in done.output for name in found)
+    files = sorted((out / "runs").iterdir())
+    assert len(files) == len(found)
+    stamps = [file.stat().st_mtime_ns for file in files]
+    assert CliRunner().invoke(main, command).exit_code == 0
+    assert [file.stat().st_mtime_ns for file in files] == stamps
+    files[0].write_bytes(b"cut off")
+    assert CliRunner().invoke(main, command).exit_code == 0
+    assert FitHistory.load(files[0]).steps >= 6
+    assert [file.stat().st_mtime_ns for file in files][1:] == stamps[1:]
+    command[command.index("6")] = "5"
+    assert CliRunner().invoke(main, command).exit_code == 0
+    assert all(file.stat().st_mtime_ns != stamp for file, stamp in zip(files, stamps, strict=True))
+
+
+def test_golden_and_rtl_are_one_on_one_layer(tmp_path: Path) -> None:
+    runs = {path: train("000", tmp_path / path, datapath=path, steps=4).runs for path in ("golden", "rtl")}
+    for arm, histories in runs["golden"].items():
+        same(histories[0], runs["rtl"][arm][0])
+
+
+def test_golden_and_rtl_are_one_on_two_layers() -> None:
+    """64-32-10 with relu and biases: the weights after every step, and every metric."""
+    arm = next(arm for arm in EXPERIMENTS["digits"](steps=6).arms if arm.name == "16_on")
+    thetas: dict[str, list[np.ndarray]] = {"golden": [], "rtl": []}
+    golden = run_arm(arm, make_unit=Throttle, observe=lambda step: thetas["golden"].append(step.theta_after))
+    with ExitStack() as stack:
+        rtl = run_arm(
+            arm,
+            make_unit=lambda config, weights: stack.enter_context(RtlThrottle(config, weights)),
+            observe=lambda step: thetas["rtl"].append(step.theta_after),
+        )
+    np.testing.assert_array_equal(thetas["golden"], thetas["rtl"])
+    assert len(thetas["rtl"]) == 6 and np.ptp(thetas["rtl"], axis=0).any()
+    same(golden, rtl)
+
+
+def same(golden: FitHistory, rtl: FitHistory) -> None:
+    assert list(golden) == list(rtl) and golden.layers.keys() == rtl.layers.keys()
+    for metric in golden:
+        np.testing.assert_array_equal(golden[metric], rtl[metric], err_msg=metric)
+    assert golden.meta["unit"] == "Throttle" and rtl.meta["unit"] == "RtlThrottle"
+
+
+def test_an_estimator_with_a_direction_of_its_own_in_rtl(tmp_path: Path) -> None:
+    """same_batch shows the unit another sequence than the one it steps along: the streaming variant takes both."""
+    arm = next(arm for arm in experiment_noise(steps=4).arms if arm.name == "same_batch")
+    golden = run_arm(arm, make_unit=Throttle)
+    rtl = train("noise", tmp_path, datapath="rtl", seeds=1, steps=4).runs["same_batch"][0]
+    np.testing.assert_array_equal(golden["theta_norm_after"], rtl["theta_norm_after"])
+    np.testing.assert_array_equal(golden["curvature_proxy"], rtl["curvature_proxy"])
+
+
+def test_settings_from_a_file(tmp_path: Path) -> None:
+    config = tmp_path / "train.toml"
+    config.write_text('[train]\nchi = 1.0\n[precision.dense0]\nweight = "Q4.8"\n[throttle]\nlanes = 4\n')
+    runs = train("000", tmp_path / "out", config=config, datapath="golden", steps=5).runs
+    assert runs["chi"][0].meta["precision"] == {"dense0": {"weight": "SQ4.8"}}
+    assert runs["chi"][0].meta["law"]["lanes"] == 4 and runs["chi"][0].meta["law"]["weight"] == "SQ4.8"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[train]\nchi = 'x'", "train.chi must be int or float, not 'x'"),
+        ("[train]\nchi = true", "train.chi must be int or float, not True"),
+        ("[train]\nrate = 1", "train has learning_rate, .*, not 'rate'"),
+        ("[train]\nestimator = 'best'", "train.estimator must be one of naive, .*, not 'best'"),
+        ("[run]\nx = 1", "tables must be train, precision, throttle, not 'run'"),
+        ("[precision.dense9]\nweight = 'Q2.6'", r"precision names must be layers of the model \(dense0\), not 'dense9'"),
+        ("[precision.dense0]\nwait = 'Q2.6'", "precision of dense0.wait: the field must be one of"),
+        ("[throttle]\nelements = 5", "throttle has .*, not 'elements'"),
+        ("[train]\ncontroller = 'gamma'", "controller must be one of chi, beta, not 'gamma'"),
+        ("nonsense", "must be a TOML file"),
+    ],
+)
+def test_a_bad_file_is_named(text: str, message: str, tmp_path: Path) -> None:
+    config = tmp_path / "train.toml"
+    config.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        train("000", tmp_path / "out", config=config, steps=2)
+
+
+def test_bad_options(tmp_path: Path) -> None:
+    run = CliRunner().invoke
+    assert "'1B' is not one of" in run(main, ["train", "1B"]).output
+    assert "--targets is for 000 and 000C, not 1A" in run(main, ["train", "1A", "--targets"]).output
+    (tmp_path / "file").write_text("")
+    done = run(main, ["train", "000", "--out", str(tmp_path / "file" / "below")])
+    assert done.exit_code == 1 and "must be a folder that can be written" in done.output
