@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import kappa_rtl.hw.memory as memory
 import kappa_rtl.hw.synthesis as synthesis
 from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.golden.throttle import Throttle as GoldenThrottle
@@ -157,9 +158,51 @@ endmodule
 """
 
 
+DP16KD = """
+  // As the unit uses it: writes on A, reads on B into the output register; all bytes of a word, or a word of less than one.
+  localparam W = DATA_WIDTH_A;
+  localparam SHIFT = W == 36 ? 5 : W == 18 ? 4 : W == 9 ? 3 : W == 4 ? 2 : W == 2 ? 1 : 0;
+  reg [W-1:0] words [0:(16384 >> SHIFT)-1];
+  reg [W-1:0] fetched, out;
+  wire [13:0] a = {ADDRESS_A}, b = {ADDRESS_B};
+  wire [35:0] in = {DATA_IN};
+  assign {DATA_OUT} = W == 36 ? out : out << 18;
+  initial if (DATA_WIDTH_B != W || REGMODE_A != "OUTREG" || REGMODE_B != "OUTREG" || RESETMODE != "SYNC") $stop;
+  always @(posedge CLKA) if (CEA && WEA) begin
+    words[a >> SHIFT] <= in;
+    if (W == 36 && a[3:0] != 15 || W == 18 && a[1:0] != 3) $stop;
+  end
+  always @(posedge CLKB) begin
+    if (CEB) fetched <= words[b >> SHIFT];
+    if (OCEB) out <= fetched;
+  end
+endmodule
+"""
+
+
+def memory_model() -> str:
+    """DP16KD, of which Yosys knows the ports and parameters alone, with what it does when its output register is on."""
+    found = re.search(r"module DP16KD\(.*?^endmodule", cell_models("ecp5"), re.DOTALL | re.MULTILINE)
+    assert found
+    body = DP16KD
+    for name, buses in {
+        "ADDRESS_A": [("ADA", 14)],
+        "ADDRESS_B": [("ADB", 14)],
+        "DATA_IN": [("DIB", 18), ("DIA", 18)],
+        "DATA_OUT": [("DOB", 18), ("DOA", 18)],
+    }.items():
+        body = body.replace(name, ", ".join(f"{bus}{i}" for bus, bits in buses for i in reversed(range(bits))))
+    return found[0].removesuffix("endmodule") + body
+
+
+def ecp5_models() -> str:
+    cells = re.sub(r"\(\* blackbox \*\)\s*module DP16KD\(.*?^endmodule", "", cell_models("ecp5"), flags=re.DOTALL | re.MULTILINE)
+    return cells + dsp_model() + memory_model()
+
+
 NETLISTS: dict[str, tuple[str, str, Callable[[], str]]] = {
     "ecp5": ("ecp5", "-nodsp -nobram", lambda: cell_models("ecp5")),
-    "ecp5 with DSP blocks": ("ecp5", "-nobram", lambda: cell_models("ecp5") + dsp_model()),
+    "ecp5 with DSP and memory blocks": ("ecp5", "-nobram", ecp5_models),
     "ice40": ("ice40", "-nobram", lambda: cell_models("ice40")),
 }
 
@@ -172,17 +215,63 @@ def test_the_netlist_is_the_golden_model(kind: str, tmp_path: Path) -> None:
     """What synthesis made of it, simulated cell by cell: a count of cells says nothing of what they do."""
     target, options, models = NETLISTS[kind]
     netlist = tmp_path / "netlist.v"
-    synthesis.synthesise(
-        exported(SMALL)[0], "throttle", target=target, options=options, primitives="DSP" in kind, netlist=netlist
+    blocks = "blocks" in kind
+    config = SMALL.replace(elements=35) if blocks else SMALL  # more words than look-up tables would hold
+    cells = synthesis.synthesise(
+        exported(config)[0], "throttle", target=target, options=options, primitives=blocks, netlist=netlist
     )
+    assert cells.block == blocks
     rng = np.random.default_rng(1)
-    theta = rng.integers(-128, 128, SMALL.elements)
-    golden = GoldenThrottle(SMALL, theta)
-    with RtlThrottle(SMALL, theta, simulator="icarus", verilog=models() + netlist.read_text(), folder=tmp_path / "run") as rtl:
+    theta = rng.integers(-128, 128, config.elements)
+    golden = GoldenThrottle(config, theta)
+    with RtlThrottle(config, theta, simulator="icarus", verilog=models() + netlist.read_text(), folder=tmp_path / "run") as rtl:
         for step in range(12):
-            gradient = rng.integers(-128, 128, SMALL.elements) // (1 if step % 4 else 128)
+            gradient = rng.integers(-128, 128, config.elements) // (1 if step % 4 else 128)
             _, difference = compare(golden.step(gradient), rtl.step(gradient))
             assert difference is None, str(difference)
+
+
+@needs_yosys
+@pytest.mark.icarus
+@pytest.mark.parametrize("depth", [17, 512, 513, 1025, 2049, 4097, 8193, 16384, 16385])
+def test_the_memory_blocks_are_the_plain_memory(depth: int, tmp_path: Path) -> None:
+    """Of every width that a block has, side by side under random reads, writes and enables; never both of one word."""
+    (tmp_path / "plain.v").write_text(memory.SOURCE.read_text())
+    (tmp_path / "blocks.v").write_text("`define ECP5\n" + memory.SOURCE.read_text().replace(memory.CELL, "blocks"))
+    (tmp_path / "models.v").write_text(memory_model())
+    (tmp_path / "bench.v").write_text(f"""
+module bench;
+  localparam ADDRESS = {(depth - 1).bit_length()};
+  reg clk = 0, write = 0, read = 0, read_output = 0;
+  reg [ADDRESS-1:0] write_address = 0, read_address = 0;
+  reg [37:0] write_data = 0;
+  wire [37:0] plain, blocks;
+  integer i, seen = 0;
+  kappa_rtl_memory #(.WIDTH(38), .DEPTH({depth}), .ADDRESS(ADDRESS)) a (
+    clk, write, write_address, write_data, read, read_address, read_output, plain);
+  blocks #(.WIDTH(38), .DEPTH({depth}), .ADDRESS(ADDRESS)) b (
+    clk, write, write_address, write_data, read, read_address, read_output, blocks);
+  initial begin
+    for (i = 0; i < {depth} + 5000; i = i + 1) begin
+      write = i < {depth} || ($random & 1);
+      write_address = i < {depth} ? i : $unsigned($random) % {depth};
+      write_data = {{$random, $random}};
+      read_address = $unsigned($random) % {depth};
+      read = i >= {depth} && ($random & 1) && read_address != write_address;
+      read_output = i >= {depth} && ($random & 1);
+      #1 clk = 1;
+      #1 clk = 0;
+      if (plain !== blocks) begin $display("cycle %0d: %h, not %h", i, blocks, plain); $finish; end
+      if (^plain !== 1'bx) seen = seen + 1;
+    end
+    $display("same, %0d", seen > 4900);
+  end
+endmodule
+""")
+    command = ["iverilog", "-g2005", "-o", "bench.vvp", "bench.v", "plain.v", "blocks.v", "models.v"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    done = subprocess.run(["vvp", "bench.vvp"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "same, 1\n"
 
 
 # ------------------------------------------------------------------------------------------- the same text
