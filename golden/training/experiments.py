@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.golden.rounding import quantise, values
 from kappa_rtl.golden.throttle import Datapath
-from kappa_rtl.golden.training.data import TEACHER, Drift, Problem, batches, digits
+from kappa_rtl.golden.training.data import TEACHER, Drift, Problem, batches, diabetes, digits, load
 from kappa_rtl.golden.training.history import FitHistory
 from kappa_rtl.golden.training.instrumented import Step
 from kappa_rtl.golden.training.model import LinearBlockModel
@@ -321,45 +321,62 @@ def experiment_1a(*, steps: int = 100) -> Experiment:
     )
 
 
-def experiment_digits(*, steps: int = 300) -> Experiment:
-    """Handwritten digits on 64-32-10 with relu, at a rate that the network does not bear: by width, off and on."""
+def _formats(bits: int) -> Formats:
+    return {
+        "input": {"value": f"Q4.{bits - 4}"},
+        "__default__": {
+            "weight": f"Q3.{bits - 3}",
+            "bias": f"Q3.{bits - 3}",
+            "activation": f"Q6.{bits - 6}",
+            "accumulator": f"Q10.{2 * bits - 10}",
+            "gradient": f"Q4.{bits - 4}",
+            "update": f"Q2.{bits - 2}",
+        },
+    }
 
-    def formats(bits: int) -> Formats:
-        return {
-            "input": {"value": f"Q4.{bits - 4}"},
-            "__default__": {
-                "weight": f"Q3.{bits - 3}",
-                "bias": f"Q3.{bits - 3}",
-                "activation": f"Q6.{bits - 6}",
-                "accumulator": f"Q10.{2 * bits - 10}",
-                "gradient": f"Q4.{bits - 4}",
-                "update": f"Q2.{bits - 2}",
-            },
-        }
 
-    widths: dict[str, Formats | None] = {"float": None, "16": formats(16), "12": formats(12), "8": formats(8)}
+def _by_width(name: str, title: str, problem: Problem, *, rate: float, steps: int, batch: int = 0) -> Experiment:
+    """One hidden layer of 32 with relu, in float and on grids of 16, 12 and 8 bits, without and with the stability margin."""
+    widths: dict[str, Formats | None] = {"float": None} | {str(bits): _formats(bits) for bits in (16, 12, 8)}
+    columns = ("loss", "min_alpha", "radius", "angle", "still", "diverged_at")
     return Experiment(
-        name="digits",
-        title="Digits, 64-32-10 with relu, at a rate that is too large",
+        name=name,
+        title=title,
         arms=tuple(
             Arm(
-                name=f"{name}_{switch}",
+                name=f"{width}_{switch}",
                 phases=(
-                    Phase(
-                        steps=steps,
-                        settings={"learning_rate": 1.0, "on_still": "floor", "use_controller": switch == "on"},
-                    ),
+                    Phase(steps=steps, settings={"learning_rate": rate, "on_still": "floor", "use_controller": switch == "on"}),
                 ),
-                problem=lambda seed: digits(),
+                problem=lambda seed: problem,
                 model={"num_hidden": [32], "activation": "relu"},
-                batch=0,
+                batch=min(batch, len(problem.X)),
                 precision=precision,
             )
-            for name, precision in widths.items()
+            for width, precision in widths.items()
             for switch in ("off", "on")
         ),
-        columns=("loss", "accuracy", "min_alpha", "radius", "angle", "still", "diverged_at"),
+        columns=columns if problem.labels is None else ("loss", "accuracy", *columns[1:]),
     )
+
+
+def experiment_digits(*, steps: int = 300) -> Experiment:
+    """Handwritten digits at a rate that the network does not bear."""
+    title = "Digits, 64-32-10 with relu, at a rate that is too large"
+    return _by_width("digits", title, digits(), rate=1.0, steps=steps)
+
+
+def experiment_diabetes(*, steps: int = 300) -> Experiment:
+    """A small regression at a rate that the network does not bear."""
+    title = "Diabetes, 10-32-1 with relu, at a rate that is too large"
+    return _by_width("diabetes", title, diabetes(), rate=0.5, steps=steps)
+
+
+def experiment_data(*, path: str, outputs: int = 1, steps: int = 300) -> Experiment:
+    """A file of the user's, full batch, at a rate of 0.1; see :func:`~kappa_rtl.golden.training.data.load`."""
+    problem = load(path, outputs=outputs)
+    d, c = problem.shape
+    return _by_width("data", f"{problem.name}, {d}-32-{c} with relu", problem, rate=0.1, steps=steps)
 
 
 def experiment_noise(*, steps: int = 200) -> Experiment:
@@ -392,6 +409,8 @@ EXPERIMENTS: dict[str, Callable[..., Experiment]] = {
     "000C": experiment_000c,
     "1A": experiment_1a,
     "digits": experiment_digits,
+    "diabetes": experiment_diabetes,
+    "data": experiment_data,
     "noise": experiment_noise,
 }
 """Name on the command line -> what makes it."""
