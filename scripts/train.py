@@ -45,6 +45,7 @@ def command(
     outputs: int | None,
     targets: bool,
     sim: str,
+    figures: bool,
     out: Path | None,
 ) -> None:
     """Run an experiment: a table, a plot, and the history of every run.
@@ -77,7 +78,7 @@ def command(
         made |= {"path": str(data)} | ({} if outputs is None else {"outputs": outputs})
     out = out or Path("train") / f"{experiment}-{datapath}"
     try:
-        outcome = train(experiment, out, datapath=datapath, seeds=seeds, config=config, simulator=sim, **made)
+        outcome = train(experiment, out, datapath=datapath, seeds=seeds, config=config, simulator=sim, figures=figures, **made)
     except OSError as error:
         raise click.ClickException(f"out = {str(out)!r} must be a folder that can be written: {error}") from None
     except (ValueError, SimulationError) as error:

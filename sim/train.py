@@ -107,6 +107,7 @@ def train(
     seeds: int | None = None,
     config: Path | None = None,
     simulator: str = "verilator",
+    figures: bool = False,
     **made: Any,
 ) -> Outcome:
     """Run an experiment and write ``table.csv``, ``table.txt``, ``plot.png`` and a history for each run into ``out``.
@@ -116,6 +117,7 @@ def train(
         datapath: what makes the updates: ``float`` is the published unit, fake-quantised where the arm has formats.
         seeds: how many, from 0; None is the experiment's own number.
         config: see :func:`read_config`.
+        figures: also draw each run's own history, ``runs/ARM-SEED.png``.
         made: arguments of the experiment, such as ``steps``.
 
     Raises:
@@ -139,7 +141,11 @@ def train(
             runs[arm.name] = []
             for seed in range(count):
                 bar.set_postfix_str(f"{arm.name}, seed {seed}")
-                runs[arm.name].append(_run(arm, seed, datapath, simulator, out / "runs" / f"{arm.name}-{seed}.npz"))
+                path = out / "runs" / f"{arm.name}-{seed}.npz"
+                history = _run(arm, seed, datapath, simulator, path)
+                runs[arm.name].append(history)
+                if figures:
+                    history.plot_results(path.with_suffix(".png"), title=f"{experiment.title}: {arm.name}, seed {seed}")
                 bar.update()
     table = _table(experiment, runs)
     write_atomically(out / "table.txt", f"{experiment.title}; datapath {datapath}\n\n{table}\n".encode())

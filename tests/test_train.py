@@ -110,6 +110,11 @@ def test_a_bad_table_is_named(text: str, message: str, tmp_path: Path) -> None:
     assert done.exit_code == 1 and message in done.output
 
 
+def test_figures_of_every_run(tmp_path: Path) -> None:
+    train("1A", tmp_path, figures=True, steps=4)
+    assert sorted(file.name for file in (tmp_path / "runs").glob("*.png")) == ["stable-0.png", "throttle-0.png", "unstable-0.png"]
+
+
 def test_golden_and_rtl_are_one_on_one_layer(tmp_path: Path) -> None:
     runs = {path: train("000", tmp_path / path, datapath=path, steps=4).runs for path in ("golden", "rtl")}
     for arm, histories in runs["golden"].items():
