@@ -525,7 +525,7 @@ class Shared(wiring.Component):
     @property
     def latency(self) -> int:
         """Its client's."""
-        return self.client.latency
+        return int(self.client.latency)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
