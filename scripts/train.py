@@ -32,6 +32,7 @@ from kappa_rtl.sim.train import DATAPATHS, train
 @click.option(
     "--sim", type=click.Choice(SIMULATORS), default="verilator", show_default=True, help="The simulator of --datapath rtl."
 )
+@click.option("--figures", is_flag=True, help="Also draw every run's own history, beside it.")
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="The folder to write (default train/EXPERIMENT-DATAPATH)."
 )
