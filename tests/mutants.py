@@ -79,7 +79,7 @@ MUTANTS = [
     Mutant("clamp.py", "with m.If(self.source == Source.MAX):", "with m.If(0):", "source max sees C alone"),
     Mutant("clamp.py", "applied = Mux(self.enabled, alpha, one)", "applied = alpha", "alpha is applied although not enabled"),
     Mutant("decide.py", "m.d.sync += seen.eq(1)", "m.d.sync += seen.eq(0)", "every C starts the average anew"),
-    Mutant("decide.py", "divisor.eq(c.still_norm)", "divisor.eq(c.eps)", "floor divides by eps"),
+    Mutant("decide.py", "Mux(floors, c.still_norm, c.eps)", "Mux(floors, c.eps, c.eps)", "floor divides by eps"),
     # Streams.
     Mutant("update.py", "advance.eq(~self.o.valid | self.o.ready)", "advance.eq(1)", "the pipeline runs on while its output is held up"),
     Mutant("throttle.py", "total.i.valid.eq(update.o.valid & self.updated.ready)", "total.i.valid.eq(update.o.valid)", "a stalled beat is summed in every cycle"),
