@@ -120,7 +120,7 @@ def train_instrumented(
         precision_dict: number formats by layer and field; None is float throughout.
         throttle: the unit that makes the updates, of as many elements as the model has weights, which start from the unit's; its
             configuration is then the law, and the arguments above that name one are not used. None is the published unit.
-        state: see :class:`TrainState`; none begins anew, unthrottled.
+        state: see :class:`TrainState`; none begins anew, unthrottled. Law and formats of the published unit are this run's.
         optimiser, estimator: by name or ready made; see those modules.
         hessian: ``none``, ``analytic``, ``exact`` or ``lanczos``; None leaves it to ``compute_analytic_hessian``.
         distortion: also log the distortion budget of every step, as ``angle_<cause>`` and ``radius_<cause>``.
@@ -134,7 +134,8 @@ def train_instrumented(
         rows so far as ``history``.
 
     Raises:
-        ValueError: before the first step, with the field, the value and the rule; a batch of the stream that does not fit.
+        ValueError: with the field, the value and the rule, before the first step and with model and state as they were;
+            a batch of the stream that does not fit.
     """
     law = Law(
         eta=learning_rate,
@@ -155,12 +156,13 @@ def train_instrumented(
     inputs, targets = run.data("X", X, model.input_shape[0]), run.data("Y", Y, model.output_shape[0])
     if len(inputs) != len(targets):
         raise ValueError(f"Y must have a row for each of the {len(inputs)} of X, not {len(targets)}")
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
+    counts(epochs=epochs, batch_size=batch_size)
     if not divergence_loss > 0:
         raise ValueError(f"divergence_loss must be greater than 0, not {divergence_loss!r}")
     minibatch = stream is None and batch_size < len(inputs)
+    if stream is None and isinstance(run.estimator, estimators.HalfBatch) and 1 in (batch_size, len(inputs) % batch_size):
+        raise ValueError(f"batch_size must leave no batch of one row for half_batch, not {batch_size} of {len(inputs)} rows")
+    run.begin()
     run.lint(minibatch)
 
     def drawn() -> Iterator[tuple[Array, Array]]:
@@ -182,6 +184,13 @@ def train_instrumented(
         error.history = run.history()  # type: ignore[attr-defined]
         raise
     return run.history()
+
+
+def counts(**given: int) -> None:
+    """Refuse numbers of things that are no positive integers."""
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
 
 
 class _Run:
@@ -208,23 +217,21 @@ class _Run:
         self.variables = chain.variables(self.layers)
         self.formats = gradient_formats(self.layers, precision)
         self.state = TrainState() if state is None else state
+        self.unit: Datapath | PublishedThrottle
         if self.state.unit is None:
-            self.state.unit = throttle or PublishedThrottle(law, model.theta, segments(self.layers, precision))
-            self.state.optimiser = optimisers.make(optimiser)
-            self.state.estimator = estimators.make(estimator)
-        elif throttle is not None and throttle is not self.state.unit:
-            raise ValueError("throttle must be the unit of the state, or not be given where a state with a unit is")
-        self.unit = self.state.unit
-        self.config = None if isinstance(self.unit, PublishedThrottle) else self.unit.config
-        if isinstance(self.unit, PublishedThrottle):
-            self.enabled, self.eta = self.unit.law.enabled, float(self.unit.law.eta)
+            formats = segments(self.layers, precision)
+            self.unit = PublishedThrottle(law, model.theta, formats) if throttle is None else throttle
+            self.optimiser, self.estimator = optimisers.make(optimiser), estimators.make(estimator)
         else:
-            self.enabled, self.eta = self.unit.config.enabled, float(self.unit.config.eta)
+            if throttle is not None and throttle is not self.state.unit:
+                raise ValueError("throttle must be the unit of the state, or not be given where a state with a unit is")
+            assert self.state.optimiser is not None and self.state.estimator is not None
+            self.unit, self.optimiser, self.estimator = self.state.unit, self.state.optimiser, self.state.estimator
+        self.config = None if isinstance(self.unit, PublishedThrottle) else self.unit.config
+        ruling = law if self.config is None else self.config
+        self.enabled, self.eta = ruling.enabled, float(ruling.eta)
         self.codes = self.config is not None and not isinstance(self.unit, FloatThrottle)
         self._fit()
-        assert self.state.optimiser is not None and self.state.estimator is not None
-        self.optimiser, self.estimator = self.state.optimiser, self.state.estimator
-        self.optimiser.quantise = self._state_on_grid if precision else None
         self.watch = NoiseWatch()
         self.warnings: list[str] = []
         self.rows: list[dict[str, float]] = []
@@ -234,7 +241,7 @@ class _Run:
         self.reference: Array | None = None
 
     def _fit(self) -> None:
-        """Refuse a unit that is not this model's; the model takes its weights."""
+        """Refuse a unit that is not this model's."""
         weights, size = self.unit.weights, self.model.theta.size
         if len(weights) != size:
             raise ValueError(f"throttle must have {size} elements, as the model has weights, not {len(weights)}")
@@ -250,19 +257,29 @@ class _Run:
                 raise ValueError("the model's weights must be those that the state was left with")
             kept = segments(self.layers, self.precision)
         else:
-            self.model.theta = weights
             grids = self.config.grids
             kept = tuple(
                 Segment(v.place.stop - v.place.start, *((grids.update, grids.weight) if self.codes else (None, None)))
                 for v in self.variables
             )
-            if self.codes and self.state.float_law is None:
-                self.state.float_law = FloatLaw(self.config)
         self.segments = kept
+
+    def begin(self) -> None:
+        """All is well: the unit takes this run's law, the model the unit's weights, the state unit, optimiser and estimator."""
+        state = self.state
+        state.unit, state.optimiser, state.estimator = self.unit, self.optimiser, self.estimator
+        self.optimiser.quantise = self._state_on_grid if self.precision else None
+        if isinstance(self.unit, PublishedThrottle):
+            self.unit.adopt(self.law, self.segments)
+        elif self.codes and state.float_law is None:
+            state.float_law = FloatLaw(self.unit.config)
+        self.model.theta = self.unit.weights
 
     def set_hessian(self, kind: str) -> None:
         if kind not in HESSIANS:
             raise ValueError(f"hessian must be one of {', '.join(HESSIANS)}, not {kind!r}")
+        if kind == "exact" and self.model.theta.size > hessian.LARGEST:
+            raise ValueError(f"hessian must not be 'exact' for more than {hessian.LARGEST} weights, not {self.model.theta.size}")
         self.hessian = kind
         self.single = len(self.layers) == 1 and isinstance(self.layers[0], Dense) and not self.layers[0].use_bias
 
@@ -270,25 +287,26 @@ class _Run:
         """Keep the teacher; for a model of another form than one Dense there is no error to log."""
         if reference is None:
             return
-        matrix = np.asarray(reference, np.float64)
+        matrix = _numbers("reference_A", reference).astype(np.float64)
         shape = (self.model.output_shape[0], self.model.input_shape[0])
         if matrix.shape != shape:
             raise ValueError(f"reference_A must have shape (outputs, inputs) = {shape}, not {matrix.shape}")
+        if not np.isfinite(matrix).all():
+            raise ValueError(f"reference_A must be finite, not {matrix[~np.isfinite(matrix)][0]}")
         if len(self.layers) == 1:
             self.reference = matrix
 
     def data(self, name: str, values: ArrayLike, width: int) -> Array:
-        array = np.asarray(values)
-        if array.dtype.kind not in "iufb":
-            raise ValueError(f"{name} must hold numbers, not {array.dtype}")
+        array = _numbers(name, values)
         if array.ndim != 2 or array.shape[1] != width or not len(array):
             raise ValueError(f"{name} must have shape (rows, {width}), not {array.shape}")
-        bad = ~np.isfinite(array)
+        with np.errstate(over="ignore"):
+            made = array.astype(self.dtype, copy=False)
+        bad = ~np.isfinite(made)
         if bad.any():
             at = tuple(int(i) for i in np.argwhere(bad)[0])
-            raise ValueError(f"{name}{list(at)} must be finite, not {float(array[at])!r}")
-        with np.errstate(over="ignore"):
-            return array.astype(self.dtype, copy=False)
+            raise ValueError(f"{name}{list(at)} must be finite in {self.dtype}, not {float(array[at])!r}")
+        return made
 
     def lint(self, minibatch: bool) -> None:
         self.minibatch = minibatch
@@ -353,11 +371,13 @@ class _Run:
                 direction = self.optimiser.propose(gradient)
                 record, direction = self._hand_over(sensed, direction)
             after = theta if record is None else np.asarray(record.weights, self.dtype)
+            self.model.theta = after
             row |= self._scalars(None if record is None else record.registers, gradient)
             self._geometry(row, theta, after, gradient, direction)
             self._rails(row, after, gradient, raw_gradient, direction)
+            rates = None if record is None else self._rates(row, record)
             if self.distortion:
-                row |= self._budget(theta, raw_gradient, direction, row, record)
+                row |= self._budget(theta, raw_gradient, direction, rates)
             finite_after = bool(np.isfinite(after).all())
             finite = all(fine.values()) and finite_after
             row |= {
@@ -376,11 +396,13 @@ class _Run:
     def _sense(self, gradient: Array, theta: Array, x: Array, y: Array) -> Array:
         """What the unit measures curvature on."""
 
-        def gradient_at(weights: Array, rows: NDArray[np.intp] | None) -> Array:
+        here = theta
+
+        def gradient_at(theta: Array, rows: NDArray[np.intp] | None) -> Array:
             part = slice(None) if rows is None else rows
-            self.model.theta = weights
-            found = self._on_grid(self._gradient(x[part], y[part], update_state=False)[1])
             self.model.theta = theta
+            found = self._on_grid(self._gradient(x[part], y[part], update_state=False)[1])
+            self.model.theta = here
             return found
 
         return self.estimator.sense(
@@ -439,8 +461,7 @@ class _Run:
 
     def _geometry(self, row: dict[str, float], theta: Array, after: Array, gradient: Array, direction: Array) -> None:
         """Norms, and the applied change against the intended one, as a whole and by layer."""
-        # As the unit forms it: one product in the tensors' dtype.
-        rate = self.dtype.type(row["eta_eff"]) if self.config is None else row["eta_eff"]
+        rate = self._rate(row)
         intended = (direction * -rate).astype(np.float64)
         applied = after.astype(np.float64) - theta.astype(np.float64)
         eps = self.law.eps if self.config is None else float(self.config.eps)
@@ -471,9 +492,13 @@ class _Run:
         else:
             row |= {"weight_error_fro": math.nan, "weight_error_fro_after": math.nan}
 
+    def _rate(self, row: dict[str, float]) -> Array | float:
+        """The step size as the unit multiplies by it: the published one in the tensors' dtype."""
+        return np.array(row["eta_eff"], self.dtype) if self.config is None else row["eta_eff"]
+
     def _rails(self, row: dict[str, float], after: Array, gradient: Array, raw_gradient: Array, direction: Array) -> None:
         """The largest fractions over the variables, as a whole and by layer."""
-        rate = self.dtype.type(row["eta_eff"]) if self.config is None else row["eta_eff"]
+        rate = self._rate(row)
         unit = self.config.grids.gradient if self.codes and self.config else None
         worst: dict[str, dict[str, float]] = {name: {} for name in self.layer_rows}
         for v, segment, fmt in zip(self.variables, self.segments, self.formats, strict=True):
@@ -521,18 +546,17 @@ class _Run:
             if found is not None:
                 made["autodiff_lambda_max"] = found.lambda_max
         if self.single:
-            found = hessian.extremes(hessian.analytic(x, self.model.output_shape[0], self.loss.name))
+            largest = float(np.abs(x).max())
+            # Beyond that the squares overflow, and there are no eigenvalues.
+            finite = largest < 1e150
+            found = hessian.extremes(hessian.analytic(x, self.model.output_shape[0], self.loss.name)) if finite else None
         if found is not None:
             names = ("hessian_lambda_max", "hessian_lambda_min", "hessian_spectral_norm")
             made |= dict(zip(names, (found.lambda_max, found.lambda_min, found.spectral_norm), strict=True))
         return made
 
-    def _budget(
-        self, theta: Array, raw_gradient: Array, direction: Array, row: dict[str, float], record: StepRecord | None
-    ) -> dict[str, float]:
-        """The distortion of this step by its causes."""
-        if record is None:
-            return {f"{kind}_{cause}": math.nan for kind in ("angle", "radius") for cause in (*CAUSES, "whole", "residual")}
+    def _rates(self, row: dict[str, float], record: StepRecord) -> tuple[float, float]:
+        """alpha * eta as the law has it in float64, and as the unit multiplied by it; each step once, as the law has a memory."""
         registers = record.registers
         meant = row["alpha"] * self.eta
         applied = float(registers.step_size)
@@ -545,9 +569,15 @@ class _Run:
             alpha = law.step(change, motion)
             meant = (alpha if self.enabled else 1.0) * self.eta
             applied = math.ldexp(registers.step_size, -grids.step.fraction_bits)
+        return meant, applied
+
+    def _budget(self, theta: Array, raw_gradient: Array, direction: Array, rates: tuple[float, float] | None) -> dict[str, float]:
+        """The distortion of this step by its causes."""
+        if rates is None:
+            return {f"{kind}_{cause}": math.nan for kind in ("angle", "radius") for cause in (*CAUSES, "whole", "residual")}
         # What an optimiser with a state would have proposed on exact gradients is not known: then the grid costs nothing.
         exact = raw_gradient if type(self.optimiser) is optimisers.SGD else direction
-        found = budget(theta, exact, direction, meant, applied, self.segments)
+        found = budget(theta, exact, direction, *rates, self.segments)
         return {f"{kind}_{cause}": part for kind, parts in found.items() for cause, part in parts.items()}
 
     # ---------------------------------------------------------------- the end
@@ -580,6 +610,16 @@ class _Run:
         )
 
 
+def _numbers(name: str, values: ArrayLike) -> Array:
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"{name} must be an array: {error}") from None
+    if array.dtype.kind not in "iufb":
+        raise ValueError(f"{name} must hold numbers, not {array.dtype}")
+    return array
+
+
 def _raise(worst: dict[str, float], kind: str, stats: RailStats, which: Iterable[str]) -> None:
     for name in which:
         key = f"{kind}_{name}_fraction_max"
@@ -593,8 +633,10 @@ def _by_variable(variables: Iterable[chain.Variable], a: Array, b: Array) -> lis
 
 def _alignment(along: float, actual: float, raw: float, eps: float) -> dict[str, float]:
     """Cosine, angle and ratio of the applied change to the intended one, from their inner product and norms."""
-    cosine = min(1.0, max(-1.0, along / (actual * raw))) if actual * raw > 0 else 0.0
-    if math.isnan(along) or math.isnan(actual * raw):
+    lengths = actual * raw
+    if math.isfinite(along) and math.isfinite(lengths):
+        cosine = min(1.0, max(-1.0, along / lengths)) if lengths > 0 else 0.0
+    else:
         cosine = math.nan
     ratio = float(np.divide(actual, raw + eps))
     return {

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from kappa_rtl.golden.training import layers as chain
 from kappa_rtl.golden.training.data import batches
 from kappa_rtl.golden.training.history import FitHistory
-from kappa_rtl.golden.training.instrumented import train_instrumented
+from kappa_rtl.golden.training.instrumented import counts, train_instrumented
 from kappa_rtl.golden.training.layers import KINDS, Activation, BatchNorm, Dense, Layer
 from kappa_rtl.golden.training.losses import loss_of
 from kappa_rtl.golden.training.optimisers import Optimiser, make
@@ -92,7 +92,10 @@ class BaseModel:
 
     @theta.setter
     def theta(self, flat: Array) -> None:
-        chain.assign(self.layers, np.asarray(flat, self.dtype))
+        vector = np.asarray(flat, self.dtype)
+        if vector.shape != (chain.size(self.layers),):
+            raise ValueError(f"theta must have shape ({chain.size(self.layers)},), not {vector.shape}")
+        chain.assign(self.layers, vector)
 
     def reinitialize_weights(self, seed: int | None = None) -> None:
         """Draw the weights anew and forget the moving statistics; the model's own seed gives the weights that it began with.
@@ -100,8 +103,9 @@ class BaseModel:
         Args:
             seed: another seed, which the model keeps.
         """
-        self.seed = self.seed if seed is None else seed
-        rng = np.random.default_rng(self.seed)
+        seed = self.seed if seed is None else seed
+        rng = np.random.default_rng(seed)
+        self.seed = seed
         for layer in self.layers:
             layer.initialise(rng)
 
@@ -129,9 +133,10 @@ class BaseModel:
             array = np.asarray(value)
             if array.dtype.kind not in "iuf" or array.shape != there[name].shape:
                 raise ValueError(f"{name} must be numbers of shape {there[name].shape}, not {array.dtype} of {array.shape}")
-            if not np.isfinite(array).all():
-                raise ValueError(f"{name} must be finite")
-            made[name] = array.astype(self.dtype)
+            with np.errstate(over="ignore"):
+                made[name] = array.astype(self.dtype)
+            if not np.isfinite(made[name]).all():
+                raise ValueError(f"{name} must be finite in {np.dtype(self.dtype)}")
         for layer in self.layers:
             for kind in (layer.params, layer.state):
                 kind.update({name: made[f"{layer.name}/{name}"] for name in kind if f"{layer.name}/{name}" in made})
@@ -166,16 +171,26 @@ class BaseModel:
 
         Returns:
             ``loss``: of every batch, before its update.
+
+        Raises:
+            ValueError: before the first step, with the argument, its value and the rule.
         """
+        counts(epochs=epochs, batch_size=batch_size)
+        inputs, targets = np.asarray(X, self.dtype), np.asarray(Y, self.dtype)
+        if inputs.ndim != 2 or not len(inputs) or inputs.shape[1] != self.input_shape[0]:
+            raise ValueError(f"X must have shape (rows, {self.input_shape[0]}), not {inputs.shape}")
+        if targets.shape != (len(inputs), self.output_shape[0]):
+            raise ValueError(f"Y must have shape ({len(inputs)}, {self.output_shape[0]}), not {targets.shape}")
         optimiser, loss = make(self.optimizer), loss_of(LOSS_NAMES[self.loss])
         losses = []
-        for rows in batches(len(X), epochs, batch_size, shuffle=True, seed=self.seed or 0):
-            x, y = np.asarray(X[rows], self.dtype), np.asarray(Y[rows], self.dtype)
-            outputs, caches = chain.forward(self.layers, x, training=True)
-            losses.append(loss.value(outputs, y))
-            gradients = chain.backward(self.layers, caches, loss.gradient(outputs, y))
-            direction = optimiser.propose(chain.flatten(self.layers, gradients))
-            self.theta = self.theta - np.asarray(learning_rate, self.dtype) * direction
+        for rows in batches(len(inputs), epochs, batch_size, shuffle=True, seed=self.seed or 0):
+            x, y = inputs[rows], targets[rows]
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a diverging run is a result
+                outputs, caches = chain.forward(self.layers, x, training=True)
+                losses.append(loss.value(outputs, y))
+                gradients = chain.backward(self.layers, caches, loss.gradient(outputs, y))
+                direction = optimiser.propose(chain.flatten(self.layers, gradients))
+                self.theta = self.theta - np.asarray(learning_rate, self.dtype) * direction
         return {"loss": np.array(losses, np.float64)}
 
     def train_instrumented(self, X: Array, Y: Array, epochs: int = 10, batch_size: int = 32, **settings: Any) -> FitHistory:
@@ -203,7 +218,8 @@ class LinearBlockModel(BaseModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.num_hidden, Sequence) or isinstance(self.num_hidden, str):
+        given: Any = self.num_hidden
+        if not isinstance(given, Sequence) or isinstance(given, str):
             raise ValueError(f"num_hidden must be a list of widths, not {self.num_hidden!r}")
         if self.activation is not None and self.activation not in KINDS:
             raise ValueError(f"activation must be None or one of {', '.join(KINDS)}, not {self.activation!r}")

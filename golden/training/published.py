@@ -61,20 +61,24 @@ class Law:
             if getattr(self, name) not in [member.value for member in kind]:
                 names = ", ".join(member.value for member in kind)
                 raise ValueError(f"{name} must be one of {names}, not {getattr(self, name)!r}")
-        for name, low, high in (
-            ("eta", 0.0, math.inf),
-            ("chi", 0.0, math.inf),
-            ("beta", 0.0, math.inf),
-            ("alpha_min", 0.0, 1.0),
-            ("rho", 0.0, 1.0),
-            ("eps", 0.0, math.inf),
+        if not isinstance(self.enabled, (bool, np.bool_)):
+            raise ValueError(f"enabled (use_controller) must be True or False, not {self.enabled!r}")
+        object.__setattr__(self, "enabled", bool(self.enabled))
+        for name, shown, low, high in (
+            ("eta", "eta (learning_rate)", 0.0, math.inf),
+            ("chi", "chi", 0.0, math.inf),
+            ("beta", "beta", 0.0, math.inf),
+            ("alpha_min", "alpha_min", 0.0, 1.0),
+            ("rho", "rho (curvature_ema_rho)", 0.0, 1.0),
+            ("eps", "eps", 0.0, math.inf),
         ):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-                raise ValueError(f"{name} must be a number, not {value!r}")
+            if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+                raise ValueError(f"{shown} must be a number, not {value!r}")
             if not (low <= value <= high and math.isfinite(value)) or (name in ("eta", "chi") and value == 0):
                 above = "greater than 0" if name in ("eta", "chi") else "at least 0"
-                raise ValueError(f"{name} must be {above}{f' and at most {high:g}' if high < math.inf else ''}, not {value!r}")
+                raise ValueError(f"{shown} must be {above}{f' and at most {high:g}' if high < math.inf else ''}, not {value!r}")
+            object.__setattr__(self, name, float(value))  # a float32 would make alpha one
 
 
 class Controller:
@@ -82,12 +86,13 @@ class Controller:
 
     Attributes:
         curvature, average: C and S.
+        still_norm: what ``on_still = "floor"`` divides by; without a grid (0) it divides by eps.
         held: whether the last step kept both because theta had not moved.
     """
 
     def __init__(self, law: Law, still_norm: float = 0.0) -> None:
         self.law = law
-        self._still_norm = still_norm
+        self.still_norm = still_norm
         self.curvature = 0.0
         self.average = 0.0
         self.held = False
@@ -101,8 +106,8 @@ class Controller:
         self.held = still and law.on_still == OnStill.HOLD
         if self._first or self.held:
             pass
-        elif still and law.on_still == OnStill.FLOOR and self._still_norm:
-            self.curvature = change / self._still_norm
+        elif still and law.on_still == OnStill.FLOOR and self.still_norm:
+            self.curvature = change / self.still_norm
         else:
             self.curvature = float(np.divide(change, motion + law.eps))
             first = law.ema_start == EmaStart.FIRST and not self._seen
@@ -128,20 +133,30 @@ class PublishedThrottle:
     """
 
     def __init__(self, law: Law, weights: NDArray[Any], segments: Sequence[Segment] = ()) -> None:
-        self.law = law
         self._theta = np.array(weights)
         if self._theta.ndim != 1 or self._theta.dtype not in (np.float32, np.float64):
             raise ValueError(f"weights must be a vector of float32 or float64, not {self._theta.shape} of {self._theta.dtype}")
-        self._segments = tuple(segments) or (Segment(self._theta.size),)
-        if sum(segment.size for segment in self._segments) != self._theta.size:
-            raise ValueError(f"segments must cover the {self._theta.size} weights, not {sum(s.size for s in self._segments)}")
-        floor = sum(s.size * float(s.weight.ulp / 2) ** 2 for s in self._segments if s.weight is not None)
-        self.controller = Controller(law, math.sqrt(floor))
+        self.controller = Controller(law)
+        self.adopt(law, segments)
         self._theta.flags.writeable = False
         self._previous: NDArray[Any] | None = None
         self._motion = 0.0
         self._still_steps = 0
         self._steps = 0
+
+    def adopt(self, law: Law, segments: Sequence[Segment] = ()) -> None:
+        """Go on under another law and other formats; weights, C and S stay.
+
+        Raises:
+            ValueError: the segments do not cover the weights.
+        """
+        segments = tuple(segments) or (Segment(self._theta.size),)
+        if sum(segment.size for segment in segments) != self._theta.size:
+            raise ValueError(f"segments must cover the {self._theta.size} weights, not {sum(s.size for s in segments)}")
+        self.law = self.controller.law = law
+        self._segments = segments
+        floor = sum(s.size * float(s.weight.ulp / 2) ** 2 for s in segments if s.weight is not None)
+        self.controller.still_norm = math.sqrt(floor)
 
     @property
     def weights(self) -> NDArray[Any]:
@@ -167,7 +182,7 @@ class PublishedThrottle:
                 theta[part] = quantize_tensor(self._theta[part] + update[part], segment.weight)
             self._motion = norm(np.subtract(theta, self._theta, dtype=np.float64))
         theta.flags.writeable = update.flags.writeable = False
-        self._previous = gradient
+        self._previous = np.array(gradient)  # a copy: the caller may write into its own
         self._theta = theta
         self._still_steps += still
         registers = Registers(
