@@ -389,6 +389,7 @@ def compare(golden: StepRecord, rtl: StepRecord) -> tuple[int, Difference | None
     """How many values two exact records have in common, and the first one in which they differ."""
     compared = 0
     config = golden.config
+    assert config is not None, "an exact record has its configuration"
     for field in fields(Registers):
         a, b = getattr(golden.registers, field.name), getattr(rtl.registers, field.name)
         if a != b:

@@ -246,7 +246,7 @@ def _look(arms: list[str], name: str) -> dict[str, Any]:
 
 def _plot(experiment: Experiment, runs: Mapping[str, list[FitHistory]], datapath: str) -> bytes:
     """Loss, stability margin, alpha and the update's length by step: seed 0 as a line, the other seeds thin."""
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]  # the stubs want each key as a literal
         figure = Figure(figsize=(12, 7.6), layout=ConstrainedLayoutEngine())
         FigureCanvasAgg(figure)
         figure.suptitle(f"{experiment.title} ({datapath} datapath)", x=0.01, ha="left", fontsize=13, fontweight="bold")

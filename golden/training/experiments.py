@@ -109,8 +109,8 @@ def run_arm(
     """
     problem = arm.problem(seed)
     model = LinearBlockModel(problem, seed=seed, **arm.model)
-    parts, scales = [], []
-    reached = 0
+    parts: list[FitHistory] = []
+    scales: list[float] = []
     for phase in arm.phases:
         settings = dict(phase.settings)
         unit = None
@@ -137,7 +137,6 @@ def run_arm(
             if unit is not None and close is not None:
                 close(unit)
         scales += [phase.drift(t) for t in range(parts[-1].steps)]
-        reached += parts[-1].steps
         if parts[-1].diverged_at is not None:
             break
     history = FitHistory.join(parts, gain=scales)

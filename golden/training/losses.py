@@ -78,7 +78,7 @@ def loss_of(loss_mode: str) -> Loss:
     Raises:
         ValueError: there is none.
     """
-    if loss_mode not in LOSSES:
+    if not isinstance(loss_mode, str) or loss_mode not in LOSSES:
         raise ValueError(f"loss_mode must be one of {', '.join(LOSSES)}, not {loss_mode!r}")
     return LOSSES[loss_mode]
 

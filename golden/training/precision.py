@@ -131,41 +131,43 @@ def _format(layer: str, field: str, value: Any) -> Fixed | None:
 
 def round_whole(scaled: NDArray[Any], rounding: Rounding) -> NDArray[Any]:
     """Numbers rounded to integers, as floats."""
+    made: NDArray[Any]
     match rounding:
         case Rounding.NEAREST_EVEN:
-            return np.rint(scaled)
+            made = np.rint(scaled)
         case Rounding.FLOOR:
-            return np.floor(scaled)
+            made = np.floor(scaled)
         case Rounding.TOWARD_ZERO:
-            return np.trunc(scaled)
-    # Only ties depend on the mode, and the fraction of a float is exact.
-    tie = np.abs(scaled - np.trunc(scaled)) == 0.5
-    match rounding:
-        case Rounding.NEAREST_UP:
-            on_tie = np.ceil(scaled)
-        case Rounding.NEAREST_DOWN:
-            on_tie = np.floor(scaled)
-        case Rounding.NEAREST_ZERO:
-            on_tie = np.trunc(scaled)
-        case Rounding.NEAREST_AWAY:
-            on_tie = np.copysign(np.ceil(np.abs(scaled)), scaled)
+            made = np.trunc(scaled)
+        case Rounding.NEAREST_UP | Rounding.NEAREST_DOWN | Rounding.NEAREST_ZERO | Rounding.NEAREST_AWAY:
+            # Only ties depend on the mode, and the fraction of a float is exact.
+            tie = np.abs(scaled - np.trunc(scaled)) == 0.5
+            on_tie: Any = {
+                Rounding.NEAREST_UP: np.ceil,
+                Rounding.NEAREST_DOWN: np.floor,
+                Rounding.NEAREST_ZERO: np.trunc,
+                Rounding.NEAREST_AWAY: lambda x: np.copysign(np.ceil(np.abs(x)), x),
+            }[rounding]
+            made = np.where(tie, on_tie(scaled), np.rint(scaled))
         case _:
             raise ValueError(f"rounding must be deterministic, not {rounding.value!r}")
-    return np.where(tie, on_tie, np.rint(scaled))
+    return made
 
 
 def fit_whole(whole: NDArray[Any], fmt: Fixed) -> NDArray[Any]:
     """Integers, as floats, brought within the rails of a format by its overflow mode."""
     low, high = fmt.rails
+    made: NDArray[Any]
     match fmt.overflow:
         case Overflow.WRAP:
             span = 2.0**fmt.width
             rest = np.fmod(whole, span)
-            return np.where(rest > high, rest - span, np.where(rest < low, rest + span, rest))
+            made = np.where(rest > high, rest - span, np.where(rest < low, rest + span, rest))
         case Overflow.ZERO:
-            return np.where((whole >= low) & (whole <= high), whole, 0.0 * whole)
+            made = np.where((whole >= low) & (whole <= high), whole, 0.0 * whole)
         case _:
-            return np.clip(whole, low, high)
+            made = np.clip(whole, low, high)
+    return made
 
 
 def quantize_tensor(tensor: NDArray[Any], fmt: Fixed | None) -> NDArray[Any]:
