@@ -20,8 +20,9 @@ UNITS = {
 REAL = {"l8": {"law": "stability_margin", "eta": 0.1, "elements": 100, "lanes": 8, "dead_after": 3}}
 
 
-def test_axi() -> None:
-    simulate("axi", UNITS, simulator="verilator")
+@pytest.mark.parametrize("unit", UNITS)
+def test_axi(unit: str) -> None:
+    simulate("axi", {unit: UNITS[unit]}, simulator="verilator")
 
 
 @pytest.mark.icarus
