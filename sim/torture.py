@@ -54,6 +54,8 @@ ACTS = (
     # Denominators and quotients on both sides of the largest and of the smallest exponent.
     Act({"eta": "0.999", "num": "1e9", "gain": "3e20", "bias": "1e-9", "source": "max", "rho": "0.3"}, Stalls(200, 0, 4)),
     Act({"eta": "0.8", "num": "3e-16", "gain": 30, "bias": 0, "source": "instant", "eps": "1e-6"}, Stalls(30, 30, 5)),
+    # The denominator starts at the largest scalar: with half an ulp or more it rounds up, out of the range.
+    Act({"eta": "0.9", "bias": (2**9 - 1) << 63, "gain": 3 << 58, "alpha_min": 0.4, "source": "instant", "eps": 1e-3}, Stalls()),
     Act({"eta": "0.999", "enabled": False, "source": "ema", "ema_start": "first", "rho": "0.5"}, Stalls(90, 60, 6)),
 )
 

@@ -71,7 +71,7 @@ MUTANTS = [
     Mutant("scalar.py", "too_small, too_large = Mux(", "too_large, too_small = Mux(", "overflow and underflow are mistaken for one another"),
     Mutant("divider.py", "below.eq(below | (first & ~digit))", "below.eq(0)", "a quotient below one keeps its exponent"),
     Mutant("divider.py", "sticky.eq(remainder.any() & ~zero)", "sticky.eq(0)", "a quotient is exact too often"),
-    Mutant("scalar.py", "work[: bits - 1].any()", "work[1 : bits - 1].any()", "a step's sticky bit misses the lowest bit"),
+    Mutant("scalar.py", "sticky.eq(sticky | work[: bits - 1].any())", "sticky.eq(sticky)", "a step of more than half an ulp counts as a tie"),
     # The law.
     Mutant("ema.py", '"KEEP", Operation.MUL, self.keep, kept', '"KEEP", Operation.MUL, self.rho, kept', "the average keeps rho of itself"),
     Mutant("clamp.py", '"FLOOR", Operation.MAX', '"FLOOR", Operation.MIN', "alpha_min is an upper bound"),
