@@ -14,7 +14,7 @@ from mutants import generator
 from . import runner
 from .harness import Identity, Proof
 
-STEMS = ["divider"]
+STEMS = ["divider", "sqrt", "norm"]
 
 
 def proofs(words: list[str]) -> list[Proof | Identity]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from amaranth.hdl import Assert, Assume, Elaboratable, Fragment, Module, ResetSignal, Signal, Value, ValueLike
+from amaranth.hdl import Assert, Assume, Elaboratable, Fragment, Instance, Module, ResetSignal, Signal, Value, ValueLike
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
@@ -34,6 +34,7 @@ class Harness(Elaboratable):
     def __init__(self, dut: wiring.Component) -> None:
         self.m = Module()
         self.inputs: list[Signal] = []
+        self.peeks: dict[str, str] = {}
         self.after_reset = False
         self._was_reset = Signal(reset_less=True)
         self._claims: list[tuple[Value, str]] = []
@@ -51,6 +52,12 @@ class Harness(Elaboratable):
         """A further input."""
         self.inputs.append(Signal(shape, name=name))
         return self.inputs[-1]
+
+    def peek(self, path: str, shape: Any) -> Signal:
+        """A register inside of a Verilog module, by its path in the component."""
+        signal = self.free(shape, f"peek{len(self.peeks)}")
+        self.peeks[signal.name] = f"dut.{path}"
+        return signal
 
     def ghost(self, shape: Any, name: str, **options: Any) -> Signal:
         return Signal(shape, name=f"ghost_{name}", **options)
@@ -103,6 +110,10 @@ def _named(fragment: Fragment, prefix: str = "") -> dict[str, Signal]:
         for statement in statements:
             for signal in statement._lhs_signals():
                 found[prefix + signal.name] = signal
+    if isinstance(fragment, Instance):
+        for name, (value, kind) in fragment.ports.items():
+            if kind == "o":
+                found[prefix + name] = value
     for inner, name, *_ in fragment.subfragments:
         found |= _named(inner, f"{prefix}{name}.")
     return found

@@ -52,6 +52,7 @@ read_rtlil top.il
 hierarchy -top top
 proc
 flatten
+{peeks}
 {forget}
 prep -top top
 
@@ -99,6 +100,7 @@ def run(proof: Proof | Identity, folder: Path, package: str = HW, *, timeout: in
             depth=2 if proof.kind == "reset" else proof.depth,
             skip="skip 1\n" if proof.kind == "reset" else "",
             verilog="\n".join(f"read_verilog {name}" for name in files[1:]),
+            peeks="\n".join(f"delete -input w:{name}\nconnect -set {name} \\{path}" for name, path in harness.peeks.items()),
             forget="setattr -unset init w:*" if forget else "",
             files="\n".join(files),
         )

@@ -1,0 +1,200 @@
+"""The normaliser, and the sum of squares before it."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import add
+from typing import Any
+
+from amaranth.hdl import Const, Mux, Value, signed
+
+from mutants import Mutant
+
+from .harness import Harness, Proof, component
+
+
+def normaliser(package: str, width: int) -> Harness:
+    """``value == integer << 2 * shift``, nothing shifted out, and how many cycles that takes."""
+    dut = component(package, "norm").Normaliser(width)
+    h = Harness(dut)
+    m, inside = h.m, h.internal
+    shift, busy, value = inside["shift"], inside["busy"], inside["value"]
+    pending = h.ghost(1, "pending")
+    integer = h.ghost(width, "integer")
+    waited = h.ghost(range(dut.latency + 8), "waited")
+    with m.If(dut.i.valid & dut.i.ready):
+        m.d.sync += [pending.eq(1), integer.eq(dut.i.payload), waited.eq(0)]
+    with m.If(pending):
+        m.d.sync += waited.eq(waited + ~dut.o.valid)
+    with m.If(dut.o.valid & dut.o.ready):
+        m.d.sync += pending.eq(0)
+
+    most = width // 2 - 1
+    needed: Value = Const(most)  # zero pairs above the leading one
+    for pairs in reversed(range(most)):
+        needed = Mux(integer[width - 2 * pairs - 2 : width - 2 * pairs].any(), pairs, needed)
+    needed_shift = h.ghost(range(most + 1), "needed")
+    m.d.comb += needed_shift.eq(needed)
+
+    def cycles(places: Value) -> Value:
+        return places[2:] + places[:2]
+
+    left = h.ghost(range(most + 1), "left")
+    m.d.comb += left.eq(needed_shift - shift)
+    h.lemma("one integer at a time", (busy == pending) & (dut.i.ready == ~pending))
+    h.lemma("shifted so far", value == (integer << (shift << 1))[:width], when=pending)
+    h.lemma("nothing was shifted out", (value >> (shift << 1)) == integer, when=pending)
+    h.lemma("no further than needed", shift <= needed_shift, when=pending)
+    h.lemma("cycles are counted", waited + cycles(left) == cycles(needed_shift), when=pending)
+
+    out = dut.o.payload
+    h.claim("nothing is offered that was not asked for", pending, when=dut.o.valid)
+    h.claim("value == integer * 4**shift", out.value == (integer << (out.shift << 1)), when=dut.o.valid)
+    h.claim("the top two bits are not both zero", out.value[-2:].any() | (integer == 0), when=dut.o.valid)
+    h.claim("an integer of zero is zero", (out.value == 0) == (integer == 0), when=dut.o.valid)
+    h.claim("answered in time", dut.o.valid, when=pending & (waited >= dut.latency - 1))
+    h.keeps(dut.o, "value")
+    return h
+
+
+def sum_of_squares(package: str, lanes: int, width: int, energy_bits: int, tail: int) -> Harness:
+    """What is accumulated, and every square still on its way, make the sum of the squares of all accepted differences."""
+    dut = component(package, "norm").SumOfSquares(lanes=lanes, width=width, energy_bits=energy_bits, tail=tail)
+    h = Harness(dut)
+    m, inside = h.m, h.internal
+    stages = dut.latency - 1
+    beat = dut.i.payload
+    accepted = dut.i.valid & dut.i.ready
+    taken = dut.o.valid & dut.o.ready
+
+    # Two stages of operands, as accepted, then sums of squares: of one beat each.
+    operands = [
+        [h.ghost(signed(width + 1), f"operand{stage}_{lane}", reset_less=True) for lane in range(lanes)] for stage in (0, 1)
+    ]
+    squares = [h.ghost(signed(2 * width + 2), f"square{lane}", reset_less=True) for lane in range(lanes)]
+    sums = [h.ghost(energy_bits, f"sum{stage}", reset_less=True) for stage in range(3, stages)]
+    valid = [h.ghost(1, f"valid{stage}") for stage in range(stages)]
+    last = [h.ghost(1, f"last{stage}") for stage in range(stages)]
+    energy = h.ghost(energy_bits, "energy")  # all squares up to the stage where they are known
+    closed = h.ghost(1, "closed")
+    for lane in range(lanes):
+        difference: Any = beat.minuend[lane] - beat.subtrahend[lane]
+        if lane >= tail:
+            difference = Mux(beat.last, 0, difference)
+        m.d.sync += [operands[0][lane].eq(difference), operands[1][lane].eq(operands[0][lane])]
+        m.d.sync += squares[lane].eq(operands[1][lane] * operands[1][lane])
+    square = h.ghost(energy_bits, "square")
+    m.d.comb += square.eq(reduce(add, (value[: 2 * width + 1] for value in squares)))
+    for register, value in zip(sums, [square, *sums], strict=False):
+        m.d.sync += register.eq(value)
+    for register, value in zip(valid + last, [accepted, *valid[:-1], accepted & beat.last, *last[:-1]], strict=True):
+        m.d.sync += register.eq(value)
+    with m.If(taken):
+        m.d.sync += [energy.eq(0), closed.eq(0)]
+    with m.Elif(valid[2]):
+        m.d.sync += energy.eq(energy + square)
+    with m.If(accepted & beat.last):
+        m.d.sync += closed.eq(1)
+
+    # The component holds the same.
+    h.lemma("closed by the last beat", (inside["closed"] == closed) & (dut.i.ready == ~closed))
+    for stage in range(stages):
+        h.lemma(f"beat in stage {stage}", (inside[f"valid{stage}"] == valid[stage]) & (inside[f"last{stage}"] == last[stage]))
+        h.lemma(f"last beat in stage {stage}", valid[stage] & closed, when=last[stage])
+        # Behind the last beat there is none, and none while the sum is offered.
+        h.lemma(f"none behind the last {stage}", ~(reduce(lambda a, b: a | b, valid[:stage], Const(0))), when=last[stage])
+    for lane in range(lanes):
+        x, y = (h.peek(f"squarer{lane}.cell.g_plain.{port}", signed(width + 1)) for port in "xy")
+        h.lemma(f"difference {lane}", inside[f"difference{lane}"] == operands[0][lane], when=valid[0])
+        h.lemma(f"operands {lane}", (x == operands[1][lane]) & (y == operands[1][lane]), when=valid[1])
+    for lane in range(lanes):
+        h.lemma(f"square {lane}", inside[f"squarer{lane}.cell.o"] == squares[lane], when=valid[2])
+    levels = [[inside[f"squarer{lane}.cell.o"].as_unsigned()[: 2 * width + 1] for lane in range(lanes)]]
+    while len(levels[-1]) > 1:
+        level, count = len(levels) - 1, len(levels[-1])
+        level_sums = [inside[f"tree{level}_{i // 2}"] for i in range(0, count - 1, 2)]
+        levels.append(level_sums + ([inside[f"tree{level}_odd"]] if count % 2 else []))
+    for level, terms in enumerate(levels):
+        if level:
+            h.lemma(f"sum in level {level}", reduce(add, terms) == sums[level - 1], when=valid[2 + level])
+    way = reduce(add, (Mux(there, value, 0) for there, value in zip(valid[3:], sums, strict=True)), Const(0))
+    total = inside["total"]
+    h.lemma("all squares are in the sum or on their way", (total + way)[:energy_bits] == energy)
+    h.lemma("whole with the last beat", (inside["whole"] & ~closed) == 0)
+    underway = reduce(lambda a, b: a | b, last)
+    h.lemma("one last beat, or the whole sum", (underway | inside["whole"]) == closed)
+    h.lemma("nothing on its way beside the whole sum", ~reduce(lambda a, b: a | b, valid), when=inside["whole"])
+
+    waited = h.ghost(range(dut.latency + 2), "waited")
+    with m.If(accepted & beat.last):
+        m.d.sync += waited.eq(0)
+    with m.Elif(closed & ~dut.o.valid):
+        m.d.sync += waited.eq(waited + 1)
+    for stage in range(stages):
+        h.lemma(f"cycles in stage {stage}", waited == stage, when=last[stage])
+    h.claim("the sum of all squares, and of nothing else", dut.o.payload == energy, when=dut.o.valid)
+    h.claim(
+        "a sum is offered only after the last beat, with nothing on its way",
+        closed & ~reduce(lambda a, b: a | b, valid),
+        when=dut.o.valid,
+    )
+    h.claim("answered in time", dut.o.valid, when=closed & (waited >= stages))
+    h.keeps(dut.o, "sum")
+    return h
+
+
+NORMALISER_MUTANTS = (
+    Mutant("norm.py", "shift.eq(shift + 4)", "shift.eq(shift + 3)", "the normaliser counts a leap short"),
+    Mutant("norm.py", "~value[-8:].any() &", "~value[-7:].any() &", "a leap where seven places are zero"),
+    Mutant("norm.py", "done = value[-2:].any()", "done = value[-1]", "an odd place counts as not normalised"),
+)
+SUM_MUTANTS = (
+    Mutant("norm.py", "if lane >= self.tail:", "if lane > self.tail:", "the first lane beyond N enters the sum"),
+    Mutant("norm.py", "with m.Elif(valid):", "with m.Else():", "what is no beat enters the sum"),
+    Mutant("norm.py", "m.d.sync += odd.eq(terms[-1])", "m.d.sync += odd.eq(0)", "the odd lane is left out"),
+    Mutant(
+        "norm.py",
+        "m.d.comb += [self.i.ready.eq(~closed),",
+        "m.d.comb += [self.i.ready.eq(1),",
+        "the next sum's beats enter this one",
+    ),
+)
+IDLE = "busy = Signal()\n        value"
+PROOFS = [
+    *(
+        Proof(
+            f"normaliser, {width} bits",
+            "value == integer * 4**shift, nothing lost, top two bits not both zero; stream; cycles",
+            lambda package, width=width: normaliser(package, width),
+            mutants=NORMALISER_MUTANTS if width == 42 else (),
+            small=lambda package: normaliser(package, 12),
+            depth_mutants=10,
+        )
+        for width in (42, 48)
+    ),
+    Proof(
+        "normaliser, 42 bits",
+        "after a reset from any state as after power-up",
+        lambda package: normaliser(package, 42),
+        "reset",
+        mutants=(Mutant("norm.py", IDLE, IDLE.replace("()", "(reset_less=True)"), "a normalisation goes on through a reset"),),
+    ),
+    *(
+        Proof(
+            f"sum of squares, {lanes} lane{'s' if lanes > 1 else ''} of {width} bits, {energy} bits",
+            "the exact sum over all beats, lanes beyond N left out; stream; cycles",
+            lambda package, args=(lanes, width, energy, tail): sum_of_squares(package, *args),
+            mutants=SUM_MUTANTS if lanes == 3 else (),
+            small=lambda package: sum_of_squares(package, 3, 3, 10, 2),
+            depth_mutants=14,
+        )
+        for lanes, width, energy, tail in ((1, 16, 42, 1), (3, 16, 42, 2), (4, 16, 42, 4))
+    ),
+    Proof(
+        "sum of squares, 3 lanes of 16 bits, 42 bits",
+        "after a reset from any state as after power-up",
+        lambda package: sum_of_squares(package, 3, 16, 42, 2),
+        "reset",
+        mutants=(Mutant("norm.py", "ResetSignal() | taking", "taking", "the sum survives a reset"),),
+    ),
+]
