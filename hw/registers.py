@@ -315,7 +315,7 @@ def markdown(registers: RegisterMap, name: str) -> str:
 
 
 def c_header(registers: RegisterMap, name: str) -> str:
-    """Offsets, words, and of each field its lowest bit, mask and reset value, as macros that begin with the module's name."""
+    """Offsets, words, and each field's lowest bit, width, mask and reset value, as macros that begin with the module's name."""
     prefix = name.upper()
     guard = f"{prefix}_REGISTERS_H"
     version = metadata.version("kappa-rtl")
@@ -339,7 +339,7 @@ def c_header(registers: RegisterMap, name: str) -> str:
                 define(f"{stem}_lsb", f"{f.lsb}u")
                 define(f"{stem}_mask", f"{((1 << f.width) - 1) << f.lsb:#x}{suffix}")
                 define(f"{stem}_reset", f"({f.reset})" if f.reset < 0 else f"{f.reset:#x}{suffix}")
-            define(f"{stem}_bits", f"{f.width}u")
+            define(f"{stem}_width", f"{f.width}u")
             for key, value in f.values.items():
                 define(f"{stem}_{key}", f"{value}u")
     return "\n".join([*lines, "", "#endif", ""])

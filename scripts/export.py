@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from kappa_rtl.golden.config import ThrottleConfig
-from kappa_rtl.hw.export import write
+from kappa_rtl.hw.export import BUSES, write
 
 
 @click.command("export")
@@ -18,7 +18,13 @@ from kappa_rtl.hw.export import write
 @click.option(
     "--streaming", is_flag=True, help="The variant without gradient memory: previous gradient and direction are streams."
 )
-def command(config: Path, output: Path, streaming: bool) -> None:
+@click.option(
+    "--bus",
+    type=click.Choice(BUSES),
+    default=None,
+    help="Vectors on AXI4-Stream, all else on AXI4-Lite; the register map goes beside as .md, .h and .py.",
+)
+def command(config: Path, output: Path, streaming: bool, bus: str | None) -> None:
     """Write the throttle unit of a configuration as Verilog-2005, and its manifest beside it (.json).
 
     \b
@@ -27,7 +33,7 @@ def command(config: Path, output: Path, streaming: bool) -> None:
       kappa-rtl export --config throttle.toml -o throttle.v
     """
     try:
-        verilog, manifest = write(ThrottleConfig.from_toml(config), output, streaming=streaming)
+        first, *others = write(ThrottleConfig.from_toml(config), output, streaming=streaming, bus=bus or "")
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from None
-    click.echo(f"wrote {verilog} and {manifest}")
+    click.echo(f"wrote {', '.join(str(path) for path in (first, *others[:-1]))} and {others[-1]}")
