@@ -219,13 +219,13 @@ class AxiThrottle(wiring.Component):
     A step begins with the first beat of its gradient, which is accepted while ``run`` is set, and ends when its registers
     are published (``steps``, the event ``done``). Its modes and constants are those that stand as it begins, whatever is
     written meanwhile; ``eps`` is the one that stood as the step before it ended. A clear during a step
-    acts as the step ends, after its registers were published.
+    acts when that has ended, after its registers were published.
 
     ``irq`` is high while an event is up and enabled; ``learning_dead`` is that flag as the last step left it.
 
-    Throughput: that of the core, and two cycles a step. The registers are those of :func:`~kappa_rtl.hw.registers.throttle_map`;
-    for their latency see :class:`RegisterFile`. Reset, at any time: a unit that has taken no step, not running, with the
-    constants of its configuration.
+    The registers are those of :func:`~kappa_rtl.hw.registers.throttle_map`; for their latency see :class:`RegisterFile`.
+    Throughput: steps begin at most :attr:`step_cycles` + 1 apart. Reset, at any time: a unit that has taken no step, not
+    running, with the constants of its configuration.
     """
 
     def __init__(self, config: ThrottleConfig) -> None:
@@ -298,7 +298,7 @@ class AxiThrottle(wiring.Component):
 
         clear = file.stored.command.clear
         acts = Signal(name="clear_acts")
-        m.d.comb += [acts.eq(clear & (~busy | ends)), core.clear.eq(acts), file.carried_out.command.clear.eq(acts)]
+        m.d.comb += [acts.eq(clear & ~busy), core.clear.eq(acts), file.carried_out.command.clear.eq(acts)]
         self._publish(m, core, file, busy, ends)
         return m
 

@@ -166,7 +166,7 @@ class Host:
     async def write(self, address: int, word: int, size: int = 4) -> AxiResp:
         """Some bytes of a word; the answer."""
         answer = await with_timeout(self.bus.write(address, word.to_bytes(size, "little")), 100, "us")
-        return answer.resp  # type: ignore[no-any-return]
+        return answer.resp
 
     async def strobed(self, address: int, word: int, strobe: int) -> AxiResp:
         """A write with any strobes, none too, which the master would not make."""
@@ -516,7 +516,9 @@ async def the_promised_cycles(dut: Any) -> None:
         await host.set("irq_enable", done=1)
         records = [host.send() for _ in range(3)]
         cocotb.start_soon(host.set("control", run=1))
-        begun, ended, cycle, beats, before = [], [], 0, 0, 0
+        begun: list[int] = []
+        ended: list[int] = []
+        cycle = beats = before = 0
         while len(ended) < 3:
             await dut.clk.falling_edge
             if host.wire("s_axis_gradient_tvalid") & host.wire("s_axis_gradient_tready"):
@@ -571,6 +573,18 @@ async def writes_during_a_step_wait_for_its_end(dut: Any) -> None:
             await host.step()
             host.adopt(late)
             await host.step()
+
+        # Where a step reads eps itself: after a still one, with `divide`.
+        silent = np.zeros(host.config.elements, np.int64)
+        law = host.config.replace(on_still=OnStill.DIVIDE)
+        await host.reset()
+        await host.configure(law)
+        host.adopt(law)
+        await host.set("control", run=1)
+        for _ in range(3):
+            await host.step(silent)
+        await host.set("eps_e", value=host.config.constants["eps"].e + 3)
+        await host.step(np.full_like(silent, host.config.grids.gradient.rails[1]))
 
 
 @cocotb.test
@@ -650,6 +664,22 @@ async def interrupt(dut: Any) -> None:
         await host.set("irq_status", learning_dead=1)
         await host.step(silent)
         assert host.wire("irq") == host.wire("learning_dead") == 0
+
+        # An event in the cycle in which the host clears it is not lost.
+        await host.set("irq_enable", done=1, learning_dead=0)
+        for delay in range(0, 30, 1 if host.bench.effort else 5):
+            record = await host.hold("apply")
+            host.release()
+            await host.tick(delay)
+            writing = cocotb.start_soon(host.write(status.offset, 1))
+            risen = 0
+            for _ in range(host.config.beats + 60):
+                await dut.clk.falling_edge
+                risen |= host.wire("irq")
+            assert risen, f"{host.bench.where}the event was lost that came {delay} cycles before it was cleared"
+            await writing
+            await host.receive(record)
+            await host.set("irq_status", done=1)
 
         # One frame of two steps: TLAST is missing in the first.
         await host.write(status.offset, 0xFF)
@@ -734,12 +764,6 @@ async def the_generated_driver(dut: Any) -> None:
             unit.acknowledge()
             assert not unit.done and not unit.busy
             unit.clear()
-            for call in (lambda: unit.get("nothing"), lambda: unit.set("steps", value=1), lambda: unit.set("eta_m", value=-1)):
-                try:
-                    call()
-                except ValueError:
-                    continue
-                raise AssertionError("must be refused")
             found: dict[str, Any] = unit.registers()
             return found
 

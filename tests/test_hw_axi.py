@@ -1,10 +1,17 @@
+# ruff: noqa: E501  a fault a row reads best
 """The unit on AXI, on its exported Verilog, with the masters of cocotbext-axi."""
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
+
 import pytest
 
-from kappa_rtl.sim.bench import simulate
+from kappa_rtl.golden.config import ThrottleConfig
+from kappa_rtl.sim.bench import Bank, simulate
+from kappa_rtl.sim.runner import SimulationError
+from mutants import Mutant, generator
 from simulators import EFFORT
 
 SMALL = {
@@ -34,3 +41,38 @@ def test_axi_icarus() -> None:
 @pytest.mark.slow
 def test_axi_long() -> None:
     simulate("axi", UNITS | REAL, simulator="verilator", seed=2, effort=2)
+
+
+MUTANTS = [
+    Mutant("axi.py", "acts.eq(has_address & has_data & ~self.s_axi_bvalid)", "acts.eq(has_address & has_data)", "a write does not wait for the answer before it"),
+    Mutant("axi.py", "acts.eq(has_address & has_data & ~self.s_axi_bvalid)", "acts.eq(has_data & ~self.s_axi_bvalid)", "a write does not wait for its address"),
+    Mutant("axi.py", "acts.eq(has_address & ~self.s_axi_rvalid)", "acts.eq(has_address)", "a read does not wait for the answer before it"),
+    Mutant("axi.py", "self.s_axi_wready.eq(~has_data)", "self.s_axi_wready.eq(~has_data & self.s_axi_wvalid)", "ready follows valid"),
+    Mutant("axi.py", "bits.eq((bits & ~strobed) | (new & strobed))", "bits.eq(new)", "strobes do not matter"),
+    Mutant("axi.py", "bits.eq(bits & ~(new & strobed))", "bits.eq(bits & ~new)", "strobes of events do not matter"),
+    Mutant("axi.py", "raised, register.name)[part.name]):", "raised, register.name)[part.name] & ~selects[register.name, 0]):", "an event is lost while it is cleared"),
+    Mutant("axi.py", "Response.SLVERR.value", "Response.OKAY.value", "a refused write answers okay"),
+    Mutant("axi.py", "Mux(found, Response.OKAY.value, Response.DECERR.value)", "Response.OKAY.value", "a read of nothing answers okay"),
+    Mutant("axi.py", "value: Value = Const(part.reset, signed(part.width) if part.signed else unsigned(part.width))", "value: Value = Const(part.reset % (1 << part.width), part.width)", "constants are not sign-extended"),
+    Mutant("axi.py", "acts.eq(clear & ~busy)", "acts.eq(clear)", "a clear acts in the middle of a step"),
+    Mutant("axi.py", 'ends if name == "eps" else ~busy', "~busy", "eps changes after it was used"),
+    Mutant("axi.py", 'ends if name == "eps" else ~busy', 'ends if name == "eps" else 1', "constants change during a step"),
+    Mutant("axi.py", '"control", name, ~busy)', '"control", name, 1)', "modes change during a step"),
+    Mutant("axi.py", "(file.stored.control.run & ~busy)", "file.stored.control.run", "a gradient is taken before the step ended"),
+    Mutant("axi.py", "(file.stored.control.run & ~busy)", "~busy", "a stopped unit runs"),
+    Mutant("axi.py", 'taken & (beats["last"] ^ last)', 'taken & beats["last"] & ~last', "a missing TLAST is not seen"),
+    Mutant("axi.py", "if lane >= config.tail else", "if lane > config.tail else", "TKEEP keeps an element beyond N"),
+    Mutant("axi.py", "raised[name].eq(ends & found[name])", "raised[name].eq(found[name])", "a flag raises its event all the time"),
+    Mutant("axi.py", "with m.If(ends):\n                m.d.sync += held[name]", "with m.If(1):\n                m.d.sync += held[name]", "registers change during a step"),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.what.replace(" ", "_"))
+def test_every_fault_is_found(mutant: Mutant, tmp_path: Path) -> None:
+    """The bench is worth what these say: single-point faults of the wrapper."""
+    name = f"axi_mutant_{MUTANTS.index(mutant)}"
+    faulty = generator(mutant, tmp_path / name)
+    component = importlib.import_module(f"{name}.axi").AxiThrottle(ThrottleConfig.from_table(UNITS["l3"]))
+    with pytest.raises(SimulationError, match=r"[1-9]\d* of \d+ tests failed"):
+        simulate("axi", {"l3": UNITS["l3"]}, simulator="verilator", verilog=faulty.to_verilog(Bank({"l3": component}), "axi"))
