@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 import math
 import tomllib
 import warnings
@@ -156,10 +155,13 @@ def train(
 
 def _run(arm: Arm, seed: int, datapath: str, simulator: str, path: Path) -> FitHistory:
     """One run, or what a former one left of the very same."""
-    job = hashlib.sha256(
-        json.dumps([repr(arm.phases), repr(arm.model), repr(arm.precision), repr(arm.unit), arm.batch, arm.noise,
-                    seed, datapath, simulator if datapath == "rtl" else ""]).encode()
-    ).hexdigest()  # fmt: skip
+    problem = arm.problem(seed)
+    made = (arm.phases, arm.model, arm.precision, arm.unit, arm.batch, arm.noise)
+    settings = (*made, seed, datapath, simulator if datapath == "rtl" else "")
+    digest = hashlib.sha256(repr(settings).encode())
+    for array in (problem.inputs, problem.targets, problem.labels, arm.reference):
+        digest.update(repr(None if array is None else array.shape).encode() + (b"" if array is None else array.tobytes()))
+    job = digest.hexdigest()
     if path.exists():
         try:
             found = FitHistory.load(path)

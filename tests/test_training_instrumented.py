@@ -26,7 +26,7 @@ from kappa_rtl.golden.training.history import EXTRAS, PUBLISHED, FitHistory
 from kappa_rtl.golden.training.instrumented import Step, TrainingWarning, TrainState, train_instrumented
 from kappa_rtl.golden.training.model import LinearBlockModel
 from kappa_rtl.golden.training.optimisers import OPTIMISERS
-from kappa_rtl.golden.training.published import Law, PublishedThrottle
+from kappa_rtl.golden.training.published import Controller, Law, PublishedThrottle
 
 Rows = list[list[float]]
 Case = dict[str, Any]
@@ -994,7 +994,7 @@ NAN = np.full((64, 4), np.nan)
         ({"reference_A": np.ones((4, 2))}, r"reference_A must have shape \(outputs, inputs\) = \(2, 4\), not \(4, 2\)"),
         ({"reference_A": np.full((2, 4), np.nan)}, r"reference_A must be finite, not nan"),
         ({"reference_A": [["a"]]}, r"reference_A must hold numbers, not <U1"),
-        ({"X": [[1.0, 2.0], [3.0]]}, r"X must be an array: .*inhomogeneous"),
+        ({"X": [[1.0, 2.0], [3.0]]}, r"X must hold numbers: .*inhomogeneous"),
         ({"precision_dict": {"dense9": {"weight": "Q1.2"}}}, r"precision names must be layers of the model \(.*\), not 'dense9'"),
         ({"precision_dict": {"dense0": {"wait": "Q1.2"}}}, r"precision of dense0\.wait: the field must be one of"),
         ({"precision_dict": {"dense0": {"weight": "1.2"}}}, r"precision of dense0\.weight"),
@@ -1131,3 +1131,18 @@ def test_the_published_unit_refuses() -> None:
             PublishedThrottle(law, weights)
     with pytest.raises(ValueError, match="segments must cover the 3 weights, not 2"):
         PublishedThrottle(law, np.zeros(3), [Segment(2)])
+
+
+def test_the_hessian_of_one_layer_does_not_hang_on_theta() -> None:
+    """A run whose weights have overflowed still has the sharpness of its data."""
+    data = synthetic()
+    model = LinearBlockModel(data, num_hidden=[2], use_bias=False, seed=0)
+    history = model.train_instrumented(
+        data.X * 4, data.Y, epochs=60, batch_size=1000, learning_rate=0.5, stop_when_diverged=False
+    )
+    assert history["diverged"][-1] == 1 and np.isfinite(history["hessian_lambda_max"]).all()
+
+
+def test_a_large_eps_is_part_of_the_law() -> None:
+    controller = Controller(Law(eta=0.5, chi=1.5, eps=10))
+    assert controller.step(0, 0) == pytest.approx(1.5 / (0.5 * 10))

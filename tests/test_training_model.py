@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -304,8 +305,8 @@ def test_an_optimiser_given_keeps_its_state() -> None:
         ({"batch_size": 0}, r"batch_size must be an integer of at least 1, not 0"),
         ({"batch_size": 2.0}, r"batch_size must be an integer of at least 1, not 2\.0"),
         ({"X": np.zeros((5, 3))}, r"X must have shape \(rows, 4\), not \(5, 3\)"),
-        ({"Y": np.zeros((4, 2))}, r"Y must have shape \(5, 2\), not \(4, 2\)"),
-        ({"Y": np.zeros(5)}, r"Y must have shape \(5, 2\), not \(5,\)"),
+        ({"Y": np.zeros((4, 2))}, r"Y must have a row for each of the 5 of X, not 4"),
+        ({"Y": np.zeros(5)}, r"Y must have shape \(rows, 2\), not \(5,\)"),
     ],
 )
 def test_train_errors(changes: dict[str, Any], text: str) -> None:
@@ -397,3 +398,31 @@ def test_a_model_of_another_width() -> None:
     made.layers.append(Dense("one", 3))
     with pytest.raises(ValueError, match="the last layer must have 2 outputs, as the dataset has, not 3"):
         made.build()
+
+
+def test_the_published_signature() -> None:
+    """Names, order and defaults, so that a call by position means what it meant."""
+    published = {
+        "epochs": 10, "batch_size": 32, "learning_rate": 0.05, "shuffle": True, "loss_mode": "half_mse",
+        "curvature_ema_rho": 0.05, "chi": 1.5, "eps": 1e-12, "use_controller": False, "compute_analytic_hessian": True,
+        "reference_A": None, "precision_dict": None,
+    }  # fmt: skip
+    found = list(inspect.signature(LinearBlockModel.train_instrumented).parameters.values())
+    assert [parameter.name for parameter in found[1:3]] == ["X", "Y"]
+    assert {parameter.name: parameter.default for parameter in found[3:15]} == published
+    assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in found[15:])
+
+
+def test_the_plain_loop_takes_finite_numbers_only() -> None:
+    model = LinearBlockModel(synthetic(), num_hidden=[2], use_bias=False, seed=0)
+    x, y = np.ones((3, 4)), np.ones((3, 2))
+    for changes, text in (
+        ({"X": x * np.nan}, r"X\[0, 0\] must be finite in float32, not nan"),
+        ({"X": x * 1j}, "X must hold numbers, not complex128"),
+        ({"Y": y * 1e300}, r"Y\[0, 0\] must be finite in float32, not 1e\+300"),
+        ({"learning_rate": -1}, r"eta \(learning_rate\) must be greater than 0, not -1"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            model.train(**({"X": x, "Y": y} | changes))
+    with pytest.raises(ValueError, match=r"X\[0, 0\] must be finite"):
+        model.predict(x * np.inf)

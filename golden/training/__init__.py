@@ -1,4 +1,8 @@
-"""A minimal quantised training loop: real data in, one throttle unit behind one interface, a row of metrics a step."""
+"""Training through a throttle unit.
+
+``model``, ``instrumented`` and what they import are the harness: small networks, every tensor on a format of its own, every step
+measured. ``loop`` is the generator that the co-simulation drives: one bias-free layer, its runs on several units side by side.
+"""
 
 from kappa_rtl.golden.training.data import Problem, digits, synthetic
 from kappa_rtl.golden.training.loop import DIVERGENCE_LOSS, GainRamp, StepRow, train

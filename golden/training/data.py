@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import math
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from kappa_rtl.golden.training.checks import counts, numbers, switches
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,16 +121,28 @@ def load(path: str | Path, *, outputs: int = 1) -> Problem:
         ValueError: another kind of file, missing arrays, ragged or empty rows, text, values that are not finite.
     """
     path = Path(path)
+    counts(outputs=outputs)
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            for name in ("X", "Y"):
-                if name not in file.files:
-                    raise ValueError(f"{path}: arrays X and Y must be there; found {', '.join(file.files) or 'nothing'}")
-            labels = np.asarray(file["labels"], np.int64) if "labels" in file.files else None
-            return Problem(path.stem, np.asarray(file["X"], np.float64), np.asarray(file["Y"], np.float64), labels)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path}: must be an .npz of plain arrays: {error}") from None
+        for name in ("X", "Y"):
+            if name not in arrays:
+                raise ValueError(f"{path}: arrays X and Y must be there; found {', '.join(arrays) or 'nothing'}")
+        labels = arrays.get("labels")
+        if labels is not None and labels.dtype.kind not in "iu":
+            raise ValueError(f"{path}: labels must be integers, not {labels.dtype}")
+        return Problem(
+            path.stem,
+            numbers("X", arrays["X"]).astype(np.float64),
+            numbers("Y", arrays["Y"]).astype(np.float64),
+            None if labels is None else labels.astype(np.int64),
+        )
     if path.suffix != ".csv":
         raise ValueError(f"{path}: data must be a .npz or a .csv file")
-    with path.open(newline="") as text:
+    with path.open(newline="", encoding="utf-8-sig") as text:
         rows = [row for row in csv.reader(text) if row]
     try:
         list(map(float, rows[0] if rows else []))
@@ -172,7 +187,8 @@ class Drift:
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:
             raise ValueError(f"shape must be one of {', '.join(SHAPES)}, not {self.shape!r}")
-        if not (math.isfinite(self.factor) and self.factor > 0):
+        switches(targets=self.targets)
+        if isinstance(self.factor, (str, bool)) or not (math.isfinite(self.factor) and self.factor > 0):
             raise ValueError(f"factor must be finite and greater than 0, not {self.factor!r}")
         for name, low in (("begin", 0), ("length", 1)):
             value = getattr(self, name)

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kappa_rtl.golden.config import OnStill
+from kappa_rtl.golden.config import OnStill, Source
 from kappa_rtl.golden.formats import Fixed
 from kappa_rtl.golden.reference import FloatLaw, FloatThrottle
 from kappa_rtl.golden.rounding import quantise
 from kappa_rtl.golden.throttle import Datapath, Registers, StepRecord
 from kappa_rtl.golden.training import estimators, hessian, optimisers
 from kappa_rtl.golden.training import layers as chain
+from kappa_rtl.golden.training.checks import counts, matrix, numbers, seeds, switches
 from kappa_rtl.golden.training.data import batches
 from kappa_rtl.golden.training.distortion import CAUSES, Segment, budget
 from kappa_rtl.golden.training.estimators import Estimator, NoiseWatch
@@ -124,7 +125,8 @@ def train_instrumented(
         optimiser, estimator: by name or ready made; see those modules.
         hessian: ``none``, ``analytic``, ``exact`` or ``lanczos``; None leaves it to ``compute_analytic_hessian``.
         distortion: also log the distortion budget of every step, as ``angle_<cause>`` and ``radius_<cause>``.
-        stream: batches (x, y) that take the place of X and Y's, which then only give the shapes.
+        stream: batches (x, y) that take the place of X and Y's; these then give the shapes, and whether ``batch_size`` rows are a
+            minibatch of them.
         divergence_loss: a loss beyond it counts as divergence too.
         stop_when_diverged: end after the diverged row.
         observe: called with every :class:`Step`.
@@ -157,9 +159,18 @@ def train_instrumented(
     if len(inputs) != len(targets):
         raise ValueError(f"Y must have a row for each of the {len(inputs)} of X, not {len(targets)}")
     counts(epochs=epochs, batch_size=batch_size)
-    if not divergence_loss > 0:
+    seeds(batch_seed=batch_seed)
+    switches(
+        shuffle=shuffle,
+        compute_analytic_hessian=compute_analytic_hessian,
+        distortion=distortion,
+        stop_when_diverged=stop_when_diverged,
+    )
+    if observe is not None and not callable(observe):
+        raise ValueError(f"observe must be callable, not {observe!r}")
+    if isinstance(divergence_loss, (str, bool)) or not divergence_loss > 0:
         raise ValueError(f"divergence_loss must be greater than 0, not {divergence_loss!r}")
-    minibatch = stream is None and batch_size < len(inputs)
+    minibatch = batch_size < len(inputs)
     if stream is None and isinstance(run.estimator, estimators.HalfBatch) and 1 in (batch_size, len(inputs) % batch_size):
         raise ValueError(f"batch_size must leave no batch of one row for half_batch, not {batch_size} of {len(inputs)} rows")
     run.begin()
@@ -186,13 +197,6 @@ def train_instrumented(
     return run.history()
 
 
-def counts(**given: int) -> None:
-    """Refuse numbers of things that are no positive integers."""
-    for name, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
-
-
 class _Run:
     """One run: the unit, the measurements, the rows."""
 
@@ -217,6 +221,10 @@ class _Run:
         self.variables = chain.variables(self.layers)
         self.formats = gradient_formats(self.layers, precision)
         self.state = TrainState() if state is None else state
+        if not isinstance(self.state, TrainState):
+            raise ValueError(f"state must be a TrainState or None, not {state!r}")
+        if throttle is not None and not (hasattr(throttle, "step") and hasattr(throttle, "config")):
+            raise ValueError(f"throttle must be a unit such as Throttle(config, weights), not {throttle!r}")
         self.unit: Datapath | PublishedThrottle
         if self.state.unit is None:
             formats = segments(self.layers, precision)
@@ -284,38 +292,38 @@ class _Run:
         self.single = len(self.layers) == 1 and isinstance(self.layers[0], Dense) and not self.layers[0].use_bias
 
     def set_reference(self, reference: ArrayLike | None) -> None:
-        """Keep the teacher; for a model of another form than one Dense there is no error to log."""
+        """Keep the teacher; for a model of more than one Dense there is no error to log."""
         if reference is None:
             return
-        matrix = _numbers("reference_A", reference).astype(np.float64)
+        teacher = numbers("reference_A", reference).astype(np.float64)
         shape = (self.model.output_shape[0], self.model.input_shape[0])
-        if matrix.shape != shape:
-            raise ValueError(f"reference_A must have shape (outputs, inputs) = {shape}, not {matrix.shape}")
-        if not np.isfinite(matrix).all():
-            raise ValueError(f"reference_A must be finite, not {matrix[~np.isfinite(matrix)][0]}")
-        if len(self.layers) == 1:
-            self.reference = matrix
+        if teacher.shape != shape:
+            raise ValueError(f"reference_A must have shape (outputs, inputs) = {shape}, not {teacher.shape}")
+        if not np.isfinite(teacher).all():
+            raise ValueError(f"reference_A must be finite, not {teacher[~np.isfinite(teacher)][0]}")
+        if [layer.units for layer in self.layers if isinstance(layer, Dense)] == [shape[0]]:
+            self.reference = teacher
 
     def data(self, name: str, values: ArrayLike, width: int) -> Array:
-        array = _numbers(name, values)
-        if array.ndim != 2 or array.shape[1] != width or not len(array):
-            raise ValueError(f"{name} must have shape (rows, {width}), not {array.shape}")
-        with np.errstate(over="ignore"):
-            made = array.astype(self.dtype, copy=False)
-        bad = ~np.isfinite(made)
-        if bad.any():
-            at = tuple(int(i) for i in np.argwhere(bad)[0])
-            raise ValueError(f"{name}{list(at)} must be finite in {self.dtype}, not {float(array[at])!r}")
-        return made
+        return matrix(name, values, width, self.dtype)
 
     def lint(self, minibatch: bool) -> None:
+        """Warn of a law that minibatch noise would turn into a standstill."""
         self.minibatch = minibatch
-        if self.config is None and self.enabled and self.estimator.passes == 0:
-            law = self.law
-            for message in estimators.lint(
-                controller=law.controller, chi=law.chi, beta=law.beta, learning_rate=law.eta, minibatch=minibatch
-            ):
-                self.warn(message)
+        if not (self.enabled and isinstance(self.estimator, estimators.Naive)):
+            return
+        law = {"controller": self.law.controller, "chi": self.law.chi, "beta": self.law.beta}
+        if self.config is not None:
+            config = self.config
+            margin = config.source is not Source.EMA
+            gain = float(config.gain) or math.inf
+            law = {
+                "controller": "chi" if margin else "beta",
+                "chi": float(config.num) * self.eta / gain,
+                "beta": float(config.gain),
+            }
+        for message in estimators.lint(learning_rate=self.eta, minibatch=minibatch, **law):
+            self.warn(message)
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)
@@ -533,10 +541,10 @@ class _Run:
         made = dict.fromkeys(
             ("hessian_lambda_max", "hessian_lambda_min", "hessian_spectral_norm", "autodiff_lambda_max"), math.nan
         )
-        if self.hessian == "none" or not np.isfinite(self.model.theta).all():
+        if self.hessian == "none":
             return made
         found = None
-        if self.hessian in ("exact", "lanczos"):
+        if self.hessian in ("exact", "lanczos") and np.isfinite(self.model.theta).all():
             if self.hessian == "exact":
                 matrix = hessian.exact(self.layers, x, y, self.loss, quantisers=self.quantisers)
                 if np.isfinite(matrix).all():
@@ -608,16 +616,6 @@ class _Run:
             },
             meta=meta,
         )
-
-
-def _numbers(name: str, values: ArrayLike) -> Array:
-    try:
-        array = np.asarray(values)
-    except ValueError as error:  # rows of different lengths
-        raise ValueError(f"{name} must be an array: {error}") from None
-    if array.dtype.kind not in "iufb":
-        raise ValueError(f"{name} must hold numbers, not {array.dtype}")
-    return array
 
 
 def _raise(worst: dict[str, float], kind: str, stats: RailStats, which: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""The training loop: one bias-free linear layer under half-MSE, its update done by a throttle unit."""
+"""The loop of the co-simulation: one bias-free linear layer under half-MSE, its update done by a throttle unit."""
 
 from __future__ import annotations
 

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from kappa_rtl.golden.training import layers as chain
+from kappa_rtl.golden.training.checks import counts, matrix, seeds, switches
 from kappa_rtl.golden.training.data import batches
-from kappa_rtl.golden.training.history import FitHistory
-from kappa_rtl.golden.training.instrumented import counts, train_instrumented
+from kappa_rtl.golden.training.instrumented import train_instrumented
 from kappa_rtl.golden.training.layers import KINDS, Activation, BatchNorm, Dense, Layer
 from kappa_rtl.golden.training.losses import loss_of
 from kappa_rtl.golden.training.optimisers import Optimiser, make
 from kappa_rtl.golden.training.precision import PrecisionDict, ensure_precision_dict
+from kappa_rtl.golden.training.published import Law
 from kappa_rtl.golden.training.quantisers import layer_quantisers
 
 Array = NDArray[Any]
@@ -60,9 +61,17 @@ class BaseModel:
     def __post_init__(self) -> None:
         if self.loss not in LOSS_NAMES:
             raise ValueError(f"loss must be one of {', '.join(LOSS_NAMES)}, not {self.loss!r}")
-        if np.dtype(self.dtype) not in (np.float32, np.float64):
-            raise ValueError(f"dtype must be float32 or float64, not {np.dtype(self.dtype)}")
+        try:
+            dtype: Any = np.dtype(self.dtype)
+        except TypeError:
+            dtype = repr(self.dtype)
+        if dtype not in (np.float32, np.float64):
+            raise ValueError(f"dtype must be float32 or float64, not {dtype}")
         make(self.optimizer)
+        if self.seed is not None:
+            seeds(seed=self.seed)
+        if not (hasattr(self.dataset, "input_shape") and hasattr(self.dataset, "output_shape")):
+            raise ValueError(f"dataset must have an input_shape and an output_shape, not {self.dataset!r}")
         self.input_shape = tuple(self.dataset.input_shape[1:])
         self.output_shape = tuple(self.dataset.output_shape[1:])
         if len(self.input_shape) != 1 or len(self.output_shape) != 1:
@@ -162,7 +171,8 @@ class BaseModel:
         """The outputs (rows, outputs) for inputs (rows, inputs), with moving statistics, through the quantisers if given."""
         precision = ensure_precision_dict(precision_dict)
         quantisers = layer_quantisers(self.layers, precision) if precision else None
-        return chain.forward(self.layers, np.asarray(X, self.dtype), training=False, quantisers=quantisers)[0]
+        inputs = matrix("X", X, self.input_shape[0], self.dtype)
+        return chain.forward(self.layers, inputs, training=False, quantisers=quantisers)[0]
 
     def train(
         self, X: Array, Y: Array, epochs: int = 10, batch_size: int = 32, learning_rate: float = 0.01
@@ -176,11 +186,11 @@ class BaseModel:
             ValueError: before the first step, with the argument, its value and the rule.
         """
         counts(epochs=epochs, batch_size=batch_size)
-        inputs, targets = np.asarray(X, self.dtype), np.asarray(Y, self.dtype)
-        if inputs.ndim != 2 or not len(inputs) or inputs.shape[1] != self.input_shape[0]:
-            raise ValueError(f"X must have shape (rows, {self.input_shape[0]}), not {inputs.shape}")
-        if targets.shape != (len(inputs), self.output_shape[0]):
-            raise ValueError(f"Y must have shape ({len(inputs)}, {self.output_shape[0]}), not {targets.shape}")
+        inputs = matrix("X", X, self.input_shape[0], self.dtype)
+        targets = matrix("Y", Y, self.output_shape[0], self.dtype)
+        if len(inputs) != len(targets):
+            raise ValueError(f"Y must have a row for each of the {len(inputs)} of X, not {len(targets)}")
+        rate = Law(eta=learning_rate).eta
         optimiser, loss = make(self.optimizer), loss_of(LOSS_NAMES[self.loss])
         losses = []
         for rows in batches(len(inputs), epochs, batch_size, shuffle=True, seed=self.seed or 0):
@@ -190,12 +200,10 @@ class BaseModel:
                 losses.append(loss.value(outputs, y))
                 gradients = chain.backward(self.layers, caches, loss.gradient(outputs, y))
                 direction = optimiser.propose(chain.flatten(self.layers, gradients))
-                self.theta = self.theta - np.asarray(learning_rate, self.dtype) * direction
+                self.theta = self.theta - np.asarray(rate, self.dtype) * direction
         return {"loss": np.array(losses, np.float64)}
 
-    def train_instrumented(self, X: Array, Y: Array, epochs: int = 10, batch_size: int = 32, **settings: Any) -> FitHistory:
-        """The loop that logs everything: :func:`~kappa_rtl.golden.training.instrumented.train_instrumented` of this model."""
-        return train_instrumented(self, X, Y, epochs, batch_size, **settings)
+    train_instrumented = train_instrumented
 
 
 @dataclass(eq=False)
@@ -221,7 +229,8 @@ class LinearBlockModel(BaseModel):
         given: Any = self.num_hidden
         if not isinstance(given, Sequence) or isinstance(given, str):
             raise ValueError(f"num_hidden must be a list of widths, not {self.num_hidden!r}")
-        if self.activation is not None and self.activation not in KINDS:
+        switches(use_batchnorm=self.use_batchnorm, use_bias=self.use_bias)
+        if self.activation is not None and (not isinstance(self.activation, str) or self.activation not in KINDS):
             raise ValueError(f"activation must be None or one of {', '.join(KINDS)}, not {self.activation!r}")
         for i, units in enumerate(self.num_hidden):
             if isinstance(units, bool) or not isinstance(units, (int, np.integer)) or units < 1:

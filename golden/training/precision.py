@@ -35,8 +35,8 @@ class PrecisionDict:
     Args:
         table: ``{layer: {field: format or None}}``; layers of the model, ``input``, ``loss``, ``__default__``. A format is
             text (``"Q4.12"``, ``"SQ4.12,floor"``, ``"ap_fixed<16,4,AP_RND,AP_SAT>"``) or :class:`Fixed`. Without modes, Q text
-            means nearest even and saturate, HLS text AP_TRN (towards minus infinity, as HLS has it) and AP_WRAP. None is
-            float and overrides the default.
+            means nearest even and saturate, HLS text AP_TRN (towards minus infinity, as HLS has it) and AP_WRAP. None, or
+            the text ``float``, is float and overrides the default.
         accumulate: ``final`` rounds and saturates the finished dot product; ``each`` adds its products in order, exactly,
             and brings the sum within the accumulator's rails after each one.
 
@@ -51,6 +51,8 @@ class PrecisionDict:
     def __init__(self, table: Mapping[str, Mapping[str, Fixed | str | None]], *, accumulate: str = "final") -> None:
         if accumulate not in ACCUMULATE:
             raise ValueError(f"accumulate must be one of {', '.join(ACCUMULATE)}, not {accumulate!r}")
+        if not isinstance(table, Mapping):
+            raise ValueError(f"precision must map layers to fields, not {table!r}")
         self.accumulate = accumulate
         self._table: dict[str, dict[str, Fixed | None]] = {}
         for layer, fields in table.items():
@@ -109,7 +111,7 @@ def _format(layer: str, field: str, value: Any) -> Fixed | None:
     if field not in FIELDS or (layer in RESERVED and field != "value"):
         allowed = ("value",) if layer in RESERVED else FIELDS
         raise ValueError(f"{where}: the field must be one of {', '.join(allowed)}, not {field!r}")
-    if value is None:
+    if value is None or value == "float":
         return None
     if isinstance(value, str):
         text = "".join(value.split())

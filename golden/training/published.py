@@ -26,7 +26,7 @@ CONTROLLERS = ("chi", "beta")
 class Law:
     """The published laws of alpha.
 
-    ``chi``: ``min(1, chi / (eta * (max(C, S) + eps)))``, and 1 while max(C, S) is at most eps.
+    ``chi``: ``min(1, chi / (eta * (max(C, S) + eps)))``.
     ``beta``: ``1 / (1 + beta * S)`` within ``alpha_min`` and 1.
 
     Args:
@@ -117,7 +117,8 @@ class Controller:
         if law.controller == "beta":
             return min(1.0, max(law.alpha_min, 1 / (1 + law.beta * self.average)))
         x = max(self.curvature, self.average)
-        return 1.0 if x <= law.eps else min(1.0, law.chi / (law.eta * (x + law.eps)))
+        bound = law.eta * (x + law.eps)
+        return min(1.0, law.chi / bound) if bound else 1.0
 
 
 class PublishedThrottle:

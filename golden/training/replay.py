@@ -6,6 +6,7 @@ none, ``weights`` by ``layer/variable``, ``cfg`` (below), and perhaps ``x_scale`
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappa_rtl.golden.training.instrumented import Step
+from kappa_rtl.golden.training.instrumented import Step, TrainingWarning
 from kappa_rtl.golden.training.model import LinearBlockModel
 
 DEFAULTS: dict[str, Any] = {
@@ -52,11 +53,10 @@ def run(inputs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """Train as the case says; every metric (T,), ``theta_hist`` (T+1, P), ``grad_hist`` (T, P) and the final moving statistics.
 
     Raises:
-        ValueError: an unknown setting, or what the loop refuses.
+        ValueError: what the loop refuses.
     """
-    for name in inputs["cfg"]:
-        if name not in DEFAULTS:
-            raise ValueError(f"cfg must hold settings of {', '.join(DEFAULTS)}, not {name!r}")
+    if unknown := [name for name in inputs["cfg"] if name not in DEFAULTS]:
+        warnings.warn(f"cfg holds what the replay does not know: {', '.join(unknown)}", TrainingWarning, stacklevel=2)
     cfg = DEFAULTS | dict(inputs["cfg"])
     if cfg["zero_dtheta"] not in ZERO_MOTION:
         raise ValueError(f"zero_dtheta must be one of {', '.join(ZERO_MOTION)}, not {cfg['zero_dtheta']!r}")
@@ -88,27 +88,29 @@ def run(inputs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
                     x, y = (x * factor, y) if name == "x_scale" else (x, y * factor)
             yield x, y
 
-    precise = cfg["autodiff_hessian"] and not (cfg["precision"] and len(model.layers) > 1)
-    history = model.train_instrumented(
-        X,
-        Y,
-        stream=stream(),
-        **{
-            name: cfg[name]
-            for name in (
-                *("learning_rate", "loss_mode", "chi", "curvature_ema_rho", "eps"),
-                *("controller", "beta", "alpha_min", "use_controller"),
-            )
-        },
-        precision_dict=cfg["precision"],
-        on_still=ZERO_MOTION[cfg["zero_dtheta"]],
-        ema_start=cfg["ema_init"],
-        hessian="exact" if precise else "analytic",
-        reference_A=inputs.get("reference_A"),
-        divergence_loss=DIVERGENCE_LOSS,
-        stop_when_diverged=False,
-        observe=keep,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TrainingWarning)  # a case is what it is
+        history = model.train_instrumented(
+            X,
+            Y,
+            batch_size=np.asarray(inputs["batches"]).shape[1],
+            stream=stream(),
+            **{
+                name: cfg[name]
+                for name in (
+                    *("learning_rate", "loss_mode", "chi", "curvature_ema_rho", "eps"),
+                    *("controller", "beta", "alpha_min", "use_controller"),
+                )
+            },
+            precision_dict=cfg["precision"],
+            on_still=ZERO_MOTION[cfg["zero_dtheta"]],
+            ema_start=cfg["ema_init"],
+            hessian="exact" if cfg["autodiff_hessian"] else "analytic",
+            reference_A=inputs.get("reference_A"),
+            divergence_loss=DIVERGENCE_LOSS,
+            stop_when_diverged=False,
+            observe=keep,
+        )
     made: dict[str, NDArray[Any]] = dict(history)
     made |= {"theta_hist": np.array(thetas, np.float64), "grad_hist": np.array(gradients, np.float64)}
     for layer in model.layers:
