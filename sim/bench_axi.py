@@ -262,10 +262,10 @@ class Host:
         """From its next step on the golden unit follows another law."""
         self.golden._config = self.golden._decide.config = law
 
-    async def hold(self, phase: str) -> Any:
+    async def hold(self, phase: str, gradient: Codes | None = None) -> Any:
         """Send a step and let it come into a phase, where it stays until :meth:`release`; the golden unit's record of it."""
         self.weights.pause = self.updated.pause = True
-        record = self.send()
+        record = self.send(gradient)
         transfers = 0
         while transfers < (1 if phase == "absorb" else self.config.beats):
             await self.dut.clk.falling_edge
@@ -534,6 +534,8 @@ async def the_promised_cycles(dut: Any) -> None:
         await host.compare(records[-1])
         most = max(end - start for start, end in zip(begun, ended, strict=True))
         assert most <= host.unit.step_cycles, f"{host.bench.where}{most} cycles a step, {host.unit.step_cycles} promised"
+        overlaps = [start for start, end in zip(begun[1:], ended, strict=False) if start < end]
+        assert not overlaps, f"{host.bench.where}steps must not begin before the one before ended, as in cycles {overlaps}"
         apart = max(later - earlier for earlier, later in itertools.pairwise(begun))
         assert apart <= host.unit.step_cycles + 1, f"{host.bench.where}steps begin {apart} cycles apart"
 
@@ -542,12 +544,13 @@ async def the_promised_cycles(dut: Any) -> None:
 async def writes_during_a_step_wait_for_its_end(dut: Any) -> None:
     """Modes and constants act from the next step on, eps from the step after the next end; stopped, none begins."""
     for host in hosts(dut):
-        *_, first, second = laws(host.config)
+        *_, second, first = laws(host.config)
         for phase in PHASES:
             await host.reset()
             await host.set("control", run=1)
-            await host.step()
-            record = await host.hold(phase)
+            # A faint gradient and then a loud one, so that alpha is small and every constant matters.
+            await host.step(np.ones(host.config.elements, np.int64))
+            record = await host.hold(phase, np.full(host.config.elements, host.config.grids.gradient.rails[0]))
             await host.configure(first)
             await host.set("control", run=0)
             assert await host.get("status", "busy") == 1

@@ -53,7 +53,7 @@ MUTANTS = [
     Mutant("axi.py", "raised, register.name)[part.name]):", "raised, register.name)[part.name] & ~selects[register.name, 0]):", "an event is lost while it is cleared"),
     Mutant("axi.py", "Response.SLVERR.value", "Response.OKAY.value", "a refused write answers okay"),
     Mutant("axi.py", "Mux(found, Response.OKAY.value, Response.DECERR.value)", "Response.OKAY.value", "a read of nothing answers okay"),
-    Mutant("axi.py", "value: Value = Const(part.reset, signed(part.width) if part.signed else unsigned(part.width))", "value: Value = Const(part.reset % (1 << part.width), part.width)", "constants are not sign-extended"),
+    Mutant("axi.py", "signed(f.width) if f.signed else unsigned(f.width)", "unsigned(f.width)", "exponents are not sign-extended"),
     Mutant("axi.py", "acts.eq(clear & ~busy)", "acts.eq(clear)", "a clear acts in the middle of a step"),
     Mutant("axi.py", 'ends if name == "eps" else ~busy', "~busy", "eps changes after it was used"),
     Mutant("axi.py", 'ends if name == "eps" else ~busy', 'ends if name == "eps" else 1', "constants change during a step"),
