@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
@@ -197,6 +198,18 @@ def test_a_bad_file_is_named(text: str, message: str, tmp_path: Path) -> None:
     config.write_text(text)
     with pytest.raises(ValueError, match=message):
         train("000", tmp_path / "out", config=config, steps=2)
+
+
+def test_the_documented_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every block of Python in the documentation, one after the other, as a reader would type them."""
+    text = (Path(__file__).parent.parent / "docs" / "training.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, object] = {}
+    for block in blocks:
+        exec(block, scope)
+    assert len(blocks) == 2 and (tmp_path / "history.png").exists() and FitHistory.load("history.npz").steps == 100
+    assert float(capsys.readouterr().out.split()[0]) < 0.3
 
 
 def test_bad_options(tmp_path: Path) -> None:
