@@ -14,7 +14,7 @@ from mutants import generator
 from . import runner
 from .harness import Identity, Proof
 
-STEMS = ["divider", "sqrt", "norm"]
+STEMS = ["rounding", "update", "divider", "sqrt", "norm"]
 
 
 def proofs(words: list[str]) -> list[Proof | Identity]:

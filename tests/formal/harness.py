@@ -73,10 +73,10 @@ class Harness(Elaboratable):
         """The same about the inside, on which the induction rests. A mutant has to be rejected without the lemmas."""
         self._lemmas.append((~Value.cast(when).any() | Value.cast(condition).any(), what))
 
-    def past(self, value: ValueLike, name: str, *, init: int = 0) -> Signal:
-        """The value a cycle ago, ``init`` in the first one and after a reset."""
+    def past(self, value: ValueLike, name: str, *, reset_less: bool = False) -> Signal:
+        """The value a cycle ago; 0 in the first one and, unless ``reset_less``, after a reset."""
         value = Value.cast(value)
-        register = Signal(value.shape(), name=f"past_{name}", init=init)
+        register = Signal(value.shape(), name=f"past_{name}", reset_less=reset_less)
         self.m.d.sync += register.eq(value)
         return register
 

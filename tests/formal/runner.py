@@ -85,7 +85,9 @@ def run(proof: Proof | Identity, folder: Path, package: str = HW, *, timeout: in
         text = rtlil.convert(harness, name="top", ports=harness.inputs)
     # Claims go by their words in logs and traces.
     text = re.sub(
-        r'cell \$check \$\d+\n(\s*parameter \\FORMAT "([^"]+)")', lambda m: f"cell $check \\{_word(m[2])}\n{m[1]}", text
+        r'cell \$check \$\d+\n(\s*parameter \\FORMAT "([^"]+)")',
+        lambda m: f"cell $check \\{_word(m[2])}@{m.start()}\n{m[1]}",
+        text,
     )
     (folder / "top.il").write_text(text)
     files = ["top.il"]
@@ -126,7 +128,12 @@ def run(proof: Proof | Identity, folder: Path, package: str = HW, *, timeout: in
     (folder / "log.txt").write_text(log)
     status = (re.findall(r"DONE \((\w+)", log) or ["ERROR"])[-1]
     failed = re.findall(r"failed assertion top\.(\S+)", log)
-    return Verdict(status, seconds, "; ".join(dict.fromkeys(name.lstrip("\\").replace("_", " ") for name in failed)), folder)
+    return Verdict(
+        status,
+        seconds,
+        "; ".join(dict.fromkeys(name.lstrip("\\").partition("@")[0].replace("_", " ") for name in failed)),
+        folder,
+    )
 
 
 def _word(text: str) -> str:

@@ -1,0 +1,177 @@
+# ruff: noqa: E501  a fault a row reads best
+"""The update lanes: every element at the widths in use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Mux, signed, unsigned
+
+from kappa_rtl.golden.config import ThrottleConfig
+from mutants import Mutant
+
+from . import wide
+from .harness import Harness, Identity, Proof, component
+
+
+def update(package: str, config: ThrottleConfig) -> Harness:
+    """The lanes beside a pipeline that carries the operands and their exact product to the output, whatever stalls.
+
+    The product itself is the same multiplication of the same registers on both sides, so that none has to be solved: they hold
+    the direction and minus the step. All that becomes of it is computed from `wide`.
+    """
+    dut = component(package, "update").Update(config)
+    h = Harness(dut)
+    m, inside = h.m, h.internal
+    g, w, y, step = config.grids
+    widths, stages = config.widths, dut.latency
+    advance = ~dut.o.valid | dut.o.ready
+
+    def pipeline(source: Any, shape: Any, name: str, first: int = 0, **options: Any) -> list[Any]:
+        registers = [h.ghost(shape, f"{name}{stage}", **options) for stage in range(first, stages)]
+        with m.If(advance):
+            for register, value in zip(registers, [source, *registers[:-1]], strict=True):
+                m.d.sync += register.eq(value)
+        return [None] * first + registers
+
+    valid = pipeline(dut.i.valid, 1, "valid")
+    last = pipeline(dut.i.payload.last, 1, "last", reset_less=True)
+    minus_step = pipeline(-dut.step, signed(step.width + 1), "minus_step", reset_less=True)
+    for stage in range(stages):
+        h.lemma(f"beat in stage {stage}", inside["valid"][stage] == valid[stage])
+        h.lemma(f"last in stage {stage}", inside["last"][stage] == last[stage], when=valid[stage])
+    h.claim("a beat is offered six moves after it was accepted", dut.o.valid == valid[-1])
+    h.claim("beats are accepted unless the output is held up", dut.i.ready == advance)
+    h.claim("last", dut.o.payload.last == last[-1], when=valid[-1])
+
+    for lane in range(config.lanes):
+        weights = pipeline(dut.i.payload.weight[lane], signed(w.width), f"weight_{lane}_", reset_less=True)
+        direction = pipeline(dut.i.payload.direction[lane], signed(g.width), f"direction_{lane}_", reset_less=True)
+        x = h.peek(f"multiplier{lane}.cell.g_plain.x", signed(g.width))
+        factor = h.peek(f"multiplier{lane}.cell.g_plain.y", signed(step.width + 1))
+        wide_product = h.ghost(signed(g.width + step.width + 1), f"wide_product{lane}", reset_less=True)
+        with m.If(advance):
+            m.d.sync += wide_product.eq(x * factor)
+        exact = wide_product[: widths.product.signed_bits].as_signed()  # all of it: see `product_fits`
+        products = [None, exact, *pipeline(exact, exact.shape(), f"product_{lane}_", 2, reset_less=True)[2:]]
+
+        def on_grid(stage: int, products: Any = products) -> Any:
+            return wide.rounded(products[stage], widths.update_shift, y.rounding)
+
+        def change(stage: int, on_grid: Any = on_grid) -> Any:
+            return wide.fitted(on_grid(stage), y)
+
+        def moved(stage: int, weights: Any = weights, change: Any = change) -> Any:
+            common = widths.common_fraction
+            total = (weights[stage] << common - w.fraction_bits) + (change(stage) << common - y.fraction_bits)
+            return wide.rounded(total, widths.weight_shift, w.rounding)
+
+        def saturated(stage: int, on_grid: Any = on_grid) -> Any:
+            return wide.is_beyond(on_grid(stage), y)
+
+        def swallowed(stage: int, products: Any = products, change: Any = change) -> Any:
+            return (products[stage] != 0) & (change(stage) == 0)
+
+        for stage in range(stages):
+            if stage + 1 < stages or lane < config.tail:
+                h.lemma(f"weight {stage}", inside[f"weight_{stage}_{lane}"] == weights[stage], when=valid[stage])
+        h.claim(
+            "the product is of the direction and minus the step", (x == direction[0]) & (factor == minus_step[0]), when=valid[0]
+        )
+        h.lemma("product", inside[f"multiplier{lane}.cell.o"] == wide_product, when=valid[1])
+        h.lemma("rounded", inside[f"rounded{lane}"] == on_grid(2), when=valid[2])
+        if widths.update_shift > 0:
+            dropped = products[2][: widths.update_shift].any()
+            h.lemma("inexact", inside[f"inexact{lane}"] == dropped, when=valid[2])
+        h.lemma("update", inside[f"update{lane}"] == change(3), when=valid[3])
+        h.lemma("update, on", inside[f"update_1_{lane}"] == change(4), when=valid[4])
+        h.lemma("moved", inside[f"moved{lane}"] == moved(4), when=valid[4])
+        for stage in (3, 4):
+            h.lemma(f"saturated {stage}", inside[f"saturated_{stage - 3}_{lane}"] == saturated(stage), when=valid[stage])
+            h.lemma(f"swallowed {stage}", inside[f"swallowed_{stage - 3}_{lane}"] == swallowed(stage), when=valid[stage])
+
+        out, end = dut.o.payload, stages - 1
+        used = ~last[end] if lane >= config.tail else 1
+        h.claim(
+            "the change is the product, rounded once and clipped", out.update[lane] == Mux(used, change(end), 0), when=valid[end]
+        )
+        h.claim(
+            "the weight is the sum, rounded once and clipped",
+            out.weight[lane] == Mux(used, wide.fitted(moved(end), w), 0),
+            when=valid[end],
+        )
+        h.claim("the weight before", out.previous[lane] == Mux(used, weights[end], 0), when=valid[end])
+        h.claim("saturated", out.saturated[lane] == (saturated(end) & used), when=valid[end])
+        h.claim("swallowed", out.swallowed[lane] == (swallowed(end) & used), when=valid[end])
+
+    inflight = h.ghost(unsigned(8), "inflight")
+    m.d.sync += inflight.eq(inflight + (dut.i.valid & dut.i.ready) - (dut.o.valid & dut.o.ready))
+    h.claim("none lost, none twice", inflight == sum(Cat(*valid)))
+    h.keeps(dut.o, "beat")
+    return h
+
+
+def product_fits(config: ThrottleConfig) -> Any:
+    """No product of a direction and a step is wider than the datapath says."""
+    import z3
+
+    d, s, bits = z3.Int("d"), z3.Int("s"), config.widths.product.signed_bits
+    words = z3.And(-(1 << config.grids.gradient.width - 1) <= d, d < 1 << config.grids.gradient.width - 1, s >= 0)
+    fits = z3.And(-(1 << bits - 1) <= -d * s, -d * s < 1 << bits - 1)
+    return z3.Implies(z3.And(words, s < 1 << config.step.width), fits)
+
+
+def real(**changes: Any) -> ThrottleConfig:
+    return ThrottleConfig.stability_margin(**({"elements": 640, "lanes": 1, "eta": 0.1} | changes))
+
+
+CONFIGS = {
+    "16 bits": real(),
+    "16 bits, 2 lanes, the last beat half full": real(elements=3, lanes=2),
+    "8-bit weights": real(weight="SQ1.7", update="SQ0.10"),
+    "update floor, wrap": real(update="SQ1.13,floor,wrap"),
+    "weight nearest_away, saturate_symmetric": real(weight="SQ2.10,nearest_away,saturate_symmetric"),
+    "update toward_zero, zero": real(update="SQ-1.17,toward_zero,zero"),
+}
+SMALL = ThrottleConfig(elements=3, lanes=2, eta=0.5, gradient="SQ2.4", weight="SQ1.3", update="SQ0.5", step_bits=4)
+MUTANTS = (
+    Mutant("update.py", "product[: shift - 1].any()", "product[1 : shift - 1].any()", "the sticky bit misses the lowest bit"),
+    Mutant("update.py", "guard, sticky = product[shift - 1]", "guard, sticky = product[shift]", "the guard bit is one too high"),
+    Mutant("update.py", "raised[0] & ~(guard & ~sticky)", "raised[0]", "a tie of the product rounds up"),
+    Mutant("update.py", "lsb=weight[0] ^ whole[0]", "lsb=weight[0]", "a tie of the sum looks at the weight alone"),
+    Mutant("update.py", "Cat(up, whole)", "Cat(0, whole)", "the sum is not rounded"),
+    Mutant("update.py", "new.eq(resolved)", "new.eq(moved)", "a weight wraps where it should saturate"),
+    Mutant("update.py", "return ~rounded.any() & inexact", "return ~rounded.any()", "a zero product counts as underflow"),
+    Mutant("update.py", "advance.eq(~self.o.valid | self.o.ready)", "advance.eq(1)", "the pipeline runs on while its output is held up"),
+    Mutant("update.py", "if lane >= config.tail:", "if lane > config.tail:", "lanes beyond N have values"),
+    Mutant("rounding.py", "beyond = top.any() & ~top.all()", "beyond = top.any() & ~top.all() & ~negative", "nothing saturates below"),
+)  # fmt: skip
+
+PROOFS = [
+    Identity("update, 16 bits", "-D * step fits the datapath's 33 bits", lambda: product_fits(CONFIGS["16 bits"])),
+    *(
+        Proof(
+            f"update, {name}",
+            "y and the weight rounded once and clipped, flags of each element; stream, none lost; six moves",
+            lambda package, config=config: update(package, config),
+            mutants=MUTANTS if config.lanes == 2 else (),
+            small=lambda package: update(package, SMALL),
+            depth_mutants=9,
+        )
+        for name, config in CONFIGS.items()
+    ),
+    Proof(
+        "update, 16 bits",
+        "after a reset from any state as after power-up",
+        lambda package: update(package, CONFIGS["16 bits"]),
+        "reset",
+        mutants=(
+            Mutant(
+                "update.py",
+                "valid = Signal(self.latency)",
+                "valid = Signal(self.latency, reset_less=True)",
+                "beats outlive a reset",
+            ),
+        ),
+    ),
+]
