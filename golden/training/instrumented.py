@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kappa_rtl.golden.config import OnStill, Source
-from kappa_rtl.golden.formats import Fixed
 from kappa_rtl.golden.reference import FloatLaw, FloatThrottle
 from kappa_rtl.golden.rounding import quantise
 from kappa_rtl.golden.throttle import Datapath, Registers, StepRecord
-from kappa_rtl.golden.training import estimators, hessian, optimisers
+from kappa_rtl.golden.training import estimators, hessian, measures, optimisers
 from kappa_rtl.golden.training import layers as chain
 from kappa_rtl.golden.training.checks import counts, matrix, numbers, seeds, switches
 from kappa_rtl.golden.training.data import batches
@@ -30,7 +29,7 @@ from kappa_rtl.golden.training.history import FitHistory
 from kappa_rtl.golden.training.layers import Dense
 from kappa_rtl.golden.training.losses import loss_of
 from kappa_rtl.golden.training.optimisers import Optimiser
-from kappa_rtl.golden.training.precision import PrecisionDict, RailStats, ensure_precision_dict, quantize_tensor, rail_stats
+from kappa_rtl.golden.training.precision import PrecisionDict, ensure_precision_dict, quantize_tensor
 from kappa_rtl.golden.training.published import Law, PublishedThrottle, norm
 from kappa_rtl.golden.training.quantisers import gradient_formats, layer_quantisers, segments
 
@@ -289,7 +288,6 @@ class _Run:
         if kind == "exact" and self.model.theta.size > hessian.LARGEST:
             raise ValueError(f"hessian must not be 'exact' for more than {hessian.LARGEST} weights, not {self.model.theta.size}")
         self.hessian = kind
-        self.single = len(self.layers) == 1 and isinstance(self.layers[0], Dense) and not self.layers[0].use_bias
 
     def set_reference(self, reference: ArrayLike | None) -> None:
         """Keep the teacher; for a model of more than one Dense there is no error to log."""
@@ -363,9 +361,9 @@ class _Run:
             loss = float(quantize_tensor(np.array(self.loss.value(outputs, y)), self.loss_format))
             gradient = self._on_grid(raw_gradient)
             row: dict[str, float] = {"loss": loss, "rmse": norm(outputs - y) / math.sqrt(outputs.size)}
-            row |= self._sharpness(x, y)
+            row |= measures.sharpness(self.layers, x, y, self.loss, self.hessian, self.quantisers)
             row["forward_gain_spectral"] = math.prod(
-                _spectral_norm(layer.params["kernel"]) for layer in self.layers if isinstance(layer, Dense)
+                measures.spectral_norm(layer.params["kernel"]) for layer in self.layers if isinstance(layer, Dense)
             )
             fine = {
                 "loss": math.isfinite(loss),
@@ -469,9 +467,6 @@ class _Run:
 
     def _geometry(self, row: dict[str, float], theta: Array, after: Array, gradient: Array, direction: Array) -> None:
         """Norms, and the applied change against the intended one, as a whole and by layer."""
-        rate = self._rate(row)
-        intended = (direction * -rate).astype(np.float64)
-        applied = after.astype(np.float64) - theta.astype(np.float64)
         eps = self.law.eps if self.config is None else float(self.config.eps)
         row |= {
             "theta_norm": norm(theta),
@@ -479,89 +474,34 @@ class _Run:
             "grad_norm": norm(gradient),
             "unthrottled_update_norm": self.eta * norm(direction),
         }
-        moved, meant = _by_variable(self.variables, applied, applied), _by_variable(self.variables, intended, intended)
-        along = _by_variable(self.variables, applied, intended)
-        actual, raw = math.sqrt(sum(moved)), math.sqrt(sum(meant))
-        row |= {"raw_update_norm": raw, "actual_update_norm": actual, "dtheta_zero": actual == 0}
-        row |= _alignment(sum(along), actual, raw, eps)
-        for name, rows in self.layer_rows.items():
-            own = [i for i, v in enumerate(self.variables) if v.layer == name]
-            a, b = (math.sqrt(sum(squares[i] for i in own)) for squares in (moved, meant))
-            rows.append(_alignment(sum(along[i] for i in own), a, b, eps))
-        extremes = row["hessian_lambda_max"], row["hessian_lambda_min"]
+        whole, by_layer = measures.geometry(self.variables, theta, after, direction * -self._rate(row), eps)
+        row |= whole
+        for layer, found in by_layer.items():
+            self.layer_rows[layer].append(found)
         for suffix, step in (("raw", self.eta), ("ctrl", row["eta_eff"])):
-            row[f"stability_margin_lambda_{suffix}"] = step * extremes[0]
+            row[f"stability_margin_lambda_{suffix}"] = step * row["hessian_lambda_max"]
             row[f"stability_margin_norm_{suffix}"] = step * row["hessian_spectral_norm"]
-            row[f"spectral_radius_{suffix}"] = float(np.max(np.abs([1 - step * value for value in extremes])))
-        if self.reference is not None:
-            for suffix, weights in (("", theta), ("_after", after)):
+            ends = np.array([row["hessian_lambda_max"], row["hessian_lambda_min"]])
+            row[f"spectral_radius_{suffix}"] = float(np.max(np.abs(1 - step * ends)))
+        for suffix, weights in (("", theta), ("_after", after)):
+            row[f"weight_error_fro{suffix}"] = math.nan
+            if self.reference is not None:
                 kernel = weights[self.variables[0].place].reshape(self.variables[0].shape)
-                row[f"weight_error_fro{suffix}"] = norm((kernel.T.astype(np.float64) - self.reference).ravel())
-        else:
-            row |= {"weight_error_fro": math.nan, "weight_error_fro_after": math.nan}
+                row[f"weight_error_fro{suffix}"] = norm(kernel.T.astype(np.float64) - self.reference)
 
     def _rate(self, row: dict[str, float]) -> Array | float:
         """The step size as the unit multiplies by it: the published one in the tensors' dtype."""
         return np.array(row["eta_eff"], self.dtype) if self.config is None else row["eta_eff"]
 
     def _rails(self, row: dict[str, float], after: Array, gradient: Array, raw_gradient: Array, direction: Array) -> None:
-        """The largest fractions over the variables, as a whole and by layer."""
-        rate = self._rate(row)
+        """How the tensors stand to their rails and grids, as a whole and by layer."""
         unit = self.config.grids.gradient if self.codes and self.config else None
-        worst: dict[str, dict[str, float]] = {name: {} for name in self.layer_rows}
-        for v, segment, fmt in zip(self.variables, self.segments, self.formats, strict=True):
-            grid: Fixed | None = unit or fmt
-            update = direction[v.place] * -rate if segment.update is not None else after[:0]
-            for kind, stats, which in (
-                ("weight", rail_stats(after[v.place], segment.weight), ("saturation", "near_rail")),
-                ("gradient", rail_stats(gradient[v.place], grid), ("saturation", "near_rail")),
-                ("gradient", rail_stats(raw_gradient[v.place], grid), ("underflow",)),
-                ("update", rail_stats(update, segment.update), ("saturation", "underflow")),
-            ):
-                _raise(worst[v.layer], kind, stats, which)
-        names = [
-            f"{kind}_{which}_fraction_max"
-            for kind, which in (
-                ("weight", "saturation"),
-                ("weight", "near_rail"),
-                ("gradient", "saturation"),
-                ("gradient", "near_rail"),
-                ("gradient", "underflow"),
-                ("update", "saturation"),
-                ("update", "underflow"),
-            )
-        ]
-        for name in names:
-            row[name] = max((found[name] for found in worst.values()), default=0.0)
-        for layer, found in worst.items():
+        grids = [unit or fmt for fmt in self.formats]
+        update = direction * -self._rate(row) if any(segment.update for segment in self.segments) else direction
+        whole, by_layer = measures.rails(self.variables, self.segments, grids, after, gradient, raw_gradient, update)
+        row |= whole
+        for layer, found in by_layer.items():
             self.layer_rows[layer][-1] |= found
-
-    def _sharpness(self, x: Array, y: Array) -> dict[str, float]:
-        """The extreme eigenvalues of the loss's Hessian at the weights that the layers hold."""
-        made = dict.fromkeys(
-            ("hessian_lambda_max", "hessian_lambda_min", "hessian_spectral_norm", "autodiff_lambda_max"), math.nan
-        )
-        if self.hessian == "none":
-            return made
-        found = None
-        if self.hessian in ("exact", "lanczos") and np.isfinite(self.model.theta).all():
-            if self.hessian == "exact":
-                matrix = hessian.exact(self.layers, x, y, self.loss, quantisers=self.quantisers)
-                if np.isfinite(matrix).all():
-                    found = hessian.extremes(np.linalg.eigvalsh(matrix))
-            else:
-                found = hessian.lanczos(self.layers, x, y, self.loss, quantisers=self.quantisers).extremes
-            if found is not None:
-                made["autodiff_lambda_max"] = found.lambda_max
-        if self.single:
-            largest = float(np.abs(x).max())
-            # Beyond that the squares overflow, and there are no eigenvalues.
-            finite = largest < 1e150
-            found = hessian.extremes(hessian.analytic(x, self.model.output_shape[0], self.loss.name)) if finite else None
-        if found is not None:
-            names = ("hessian_lambda_max", "hessian_lambda_min", "hessian_spectral_norm")
-            made |= dict(zip(names, (found.lambda_max, found.lambda_min, found.spectral_norm), strict=True))
-        return made
 
     def _rates(self, row: dict[str, float], record: StepRecord) -> tuple[float, float]:
         """alpha * eta as the law has it in float64, and as the unit multiplied by it; each step once, as the law has a memory."""
@@ -616,40 +556,3 @@ class _Run:
             },
             meta=meta,
         )
-
-
-def _raise(worst: dict[str, float], kind: str, stats: RailStats, which: Iterable[str]) -> None:
-    for name in which:
-        key = f"{kind}_{name}_fraction_max"
-        worst[key] = max(worst.get(key, 0.0), getattr(stats, name))
-
-
-def _by_variable(variables: Iterable[chain.Variable], a: Array, b: Array) -> list[float]:
-    """The inner product of two vectors, variable by variable."""
-    return [float(a[v.place] @ b[v.place]) for v in variables]
-
-
-def _alignment(along: float, actual: float, raw: float, eps: float) -> dict[str, float]:
-    """Cosine, angle and ratio of the applied change to the intended one, from their inner product and norms."""
-    lengths = actual * raw
-    if math.isfinite(along) and math.isfinite(lengths):
-        cosine = min(1.0, max(-1.0, along / lengths)) if lengths > 0 else 0.0
-    else:
-        cosine = math.nan
-    ratio = float(np.divide(actual, raw + eps))
-    return {
-        "update_cosine": cosine,
-        "update_angle_rad": math.acos(cosine) if math.isfinite(cosine) else math.nan,
-        "update_radius_ratio": ratio,
-    }
-
-
-def _spectral_norm(kernel: Array) -> float:
-    """The largest singular value, from the smaller of the two Gram matrices; NaN if the kernel is not finite."""
-    wide = kernel.astype(np.float64)
-    scale = float(np.abs(wide).max())
-    if not math.isfinite(scale) or scale == 0:
-        return 0.0 if scale == 0 else math.nan
-    wide = wide / scale
-    gram = wide.T @ wide if wide.shape[0] >= wide.shape[1] else wide @ wide.T
-    return scale * math.sqrt(max(0.0, float(np.linalg.eigvalsh(gram)[-1])))
