@@ -53,6 +53,11 @@ class Harness(Elaboratable):
         self.inputs.append(Signal(shape, name=name))
         return self.inputs[-1]
 
+    def state(self, name: str) -> Value:
+        """Whether the component's FSM is in a state."""
+        signal = self.internal["fsm_state"]
+        return signal == next(code for code in range(1 << len(signal)) if signal.decoder(code).startswith(f"{name}/"))
+
     def peek(self, path: str, shape: Any) -> Signal:
         """A register inside of a Verilog module, by its path in the component."""
         signal = self.free(shape, f"peek{len(self.peeks)}")
@@ -64,6 +69,12 @@ class Harness(Elaboratable):
 
     def assume(self, condition: ValueLike) -> None:
         self.m.d.comb += Assume(condition)
+
+    def steady(self, port: ValueLike, name: str) -> None:
+        """Assume that an input, a constant of the host's, never changes."""
+        started = Signal(name=f"started_{name}", reset_less=True)
+        self.m.d.sync += started.eq(1)
+        self.assume(~started | (Value.cast(port) == self.past(port, name, reset_less=True)))
 
     def claim(self, what: str, condition: ValueLike, *, when: ValueLike = 1) -> None:
         """In every cycle in which ``when``, ``condition``: something that the component promises."""

@@ -95,7 +95,6 @@ def run(proof: Proof | Identity, folder: Path, package: str = HW, *, timeout: in
         if f"\\{cell.CELL}" in text:
             shutil.copy(cell.SOURCE, folder)
             files.append(cell.SOURCE.name)
-    forget = proof.kind in ("reset", "any state")
     (folder / "proof.sby").write_text(
         SCRIPT.format(
             mode="prove" if proof.kind == "induction" else "bmc",
@@ -103,7 +102,7 @@ def run(proof: Proof | Identity, folder: Path, package: str = HW, *, timeout: in
             skip="skip 1\n" if proof.kind == "reset" else "",
             verilog="\n".join(f"read_verilog {name}" for name in files[1:]),
             peeks="\n".join(f"delete -input w:{name}\nconnect -set {name} \\{path}" for name, path in harness.peeks.items()),
-            forget="setattr -unset init w:*" if forget else "",
+            forget={"reset": "setattr -unset init w:*", "any state": "setattr -unset init w:dut.*"}.get(proof.kind, ""),
             files="\n".join(files),
         )
     )
