@@ -61,7 +61,7 @@ class RegisterFile(wiring.Component):
     events happen; ``carried_out``, which commands were. Each is a structure of registers, of fields.
 
     Latency: a write acts and is answered 2 cycles after the later of its address and data was taken; a read is answered, with
-    what stood a cycle before, 2 cycles after its address was. Throughput: a transaction in 2 cycles each way.
+    what stood 2 cycles before, 3 cycles after its address was. Throughput: a write in 2 cycles, a read in 3.
     Reset: every register as the map says; transactions are forgotten.
     """
 
@@ -93,8 +93,7 @@ class RegisterFile(wiring.Component):
 
         # Decode: a select for each word that can be written, and what each word reads.
         read_address = Signal(ADDRESS_BITS - 2, reset_less=True)
-        word = Signal(WORD)
-        found = Signal()
+        word, found = Signal(WORD), Signal()
         write_found, write_allowed = Signal(), Signal()
         selects: dict[tuple[str, int], Signal] = {}
         readable = {r.name: self._register(m, r, selects) for r in self.registers}
@@ -105,11 +104,18 @@ class RegisterFile(wiring.Component):
                         m.d.comb += write_found.eq(1)
                         if r.access.writable:
                             m.d.comb += [write_allowed.eq(1), selects[r.name, i].eq(respond)]
-        with m.Switch(read_address):
-            for r in self.registers:
-                for i in range(r.words):
-                    with m.Case(r.offset // 4 + i):
-                        m.d.comb += [word.eq(readable[r.name][WORD * i : WORD * (i + 1)]), found.eq(1)]
+        places = {
+            r.offset // 4 + i: Cat(readable[r.name][WORD * i : WORD * (i + 1)], Const(1, 1))
+            for r in self.registers
+            for i in range(r.words)
+        }
+        # In two cycles: a word of each sixteen, then one of those.
+        groups: dict[int, Value] = {}
+        for group in sorted({place >> 4 for place in places}):
+            inside = {place & 15: value for place, value in places.items() if place >> 4 == group}
+            groups[group] = Signal(WORD + 1, name=f"read_group{group}", reset_less=True)
+            m.d.sync += groups[group].eq(_choose(read_address[:4], inside))
+        m.d.comb += Cat(word, found).eq(_choose(read_address[4:], groups))
         with m.If(respond):
             m.d.sync += self.s_axi_bresp.eq(
                 Mux(write_found, Mux(write_allowed, Response.OKAY.value, Response.SLVERR.value), Response.DECERR.value)
@@ -140,8 +146,9 @@ class RegisterFile(wiring.Component):
 
     def _reads(self, m: Module, address: Signal, word: Value, found: Value) -> None:
         """The two channels of reads."""
-        has_address, acts = Signal(name="has_read_address"), Signal(name="read_acts")
-        m.d.comb += [self.s_axi_arready.eq(~has_address), acts.eq(has_address & ~self.s_axi_rvalid)]
+        has_address, settled, acts = Signal(name="has_read_address"), Signal(), Signal(name="read_acts")
+        m.d.comb += [self.s_axi_arready.eq(~has_address), acts.eq(has_address & settled & ~self.s_axi_rvalid)]
+        m.d.sync += settled.eq(has_address & ~acts)
         with m.If(self.s_axi_rready):
             m.d.sync += self.s_axi_rvalid.eq(0)
         with m.If(acts):
@@ -206,6 +213,19 @@ class RegisterFile(wiring.Component):
                     m.d.sync += bits.eq(bits & ~(new & strobed))
                 case _:
                     m.d.sync += bits.eq(bits | (new & strobed))
+
+
+def _choose(address: Value, places: dict[int, Value]) -> Value:
+    """The value at an address, zero where there is none; by a tree of multiplexers, which is shallower than comparisons."""
+    bits = len(address)
+    if not places:
+        return Const(0, 1)
+    if not bits:
+        return places[0]
+    half = 1 << (bits - 1)
+    low = {place: value for place, value in places.items() if place < half}
+    high = {place - half: value for place, value in places.items() if place >= half}
+    return Mux(address[-1], _choose(address[:-1], high), _choose(address[:-1], low))
 
 
 class AxiThrottle(wiring.Component):
