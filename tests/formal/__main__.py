@@ -30,6 +30,8 @@ def proofs(words: list[str]) -> list[Proof | Identity]:
 
 def method(proof: Proof | Identity) -> str:
     """How it is proved."""
+    if proof.kind == "any state" and proof.depth == 1:
+        return "all inputs"
     return {
         "induction": f"for ever (induction, k = {proof.depth})",
         "reset": "one reset, from any state",
