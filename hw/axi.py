@@ -60,8 +60,8 @@ class RegisterFile(wiring.Component):
     Ports: the bus; ``stored``, all that can be written, as it stands; ``values``, what ``ro`` registers read; ``raised``, which
     events happen; ``carried_out``, which commands were. Each is a structure of registers, of fields.
 
-    Latency: a write acts and is answered 2 cycles after the later of its address and data was taken; a read is answered, with
-    what stood 2 cycles before, 3 cycles after its address was. Throughput: a write in 2 cycles, a read in 3.
+    Latency: a write acts and is answered 3 cycles after the later of its address and data was taken; a read is answered, with
+    what stood 2 cycles before, 3 cycles after its address was. Throughput: a transaction in 3 cycles each way.
     Reset: every register as the map says; transactions are forgotten.
     """
 
@@ -97,13 +97,16 @@ class RegisterFile(wiring.Component):
         write_found, write_allowed = Signal(), Signal()
         selects: dict[tuple[str, int], Signal] = {}
         readable = {r.name: self._register(m, r, selects) for r in self.registers}
-        with m.Switch(written):
-            for r in self.registers:
-                for i in range(r.words):
-                    with m.Case(r.offset // 4 + i):
-                        m.d.comb += write_found.eq(1)
-                        if r.access.writable:
-                            m.d.comb += [write_allowed.eq(1), selects[r.name, i].eq(respond)]
+        m.d.sync += [write_found.eq(0), write_allowed.eq(0)]
+        for r in self.registers:
+            for i in range(r.words):
+                hit = written == r.offset // 4 + i
+                with m.If(hit):
+                    m.d.sync += [write_found.eq(1), write_allowed.eq(int(r.access.writable))]
+                if r.access.writable:  # a cycle ahead
+                    chosen = Signal(name=f"chosen_{r.name}_{i}", reset_less=True)
+                    m.d.sync += chosen.eq(hit)
+                    m.d.comb += selects[r.name, i].eq(chosen & respond)
         places = {
             r.offset // 4 + i: Cat(readable[r.name][WORD * i : WORD * (i + 1)], Const(1, 1))
             for r in self.registers
@@ -132,8 +135,8 @@ class RegisterFile(wiring.Component):
         m.d.comb += [
             self.s_axi_awready.eq(~has_address),
             self.s_axi_wready.eq(~has_data),
-            acts.eq(has_address & has_data & ~self.s_axi_bvalid),
         ]
+        m.d.sync += acts.eq(has_address & has_data & ~self.s_axi_bvalid & ~acts)
         with m.If(self.s_axi_bready):
             m.d.sync += self.s_axi_bvalid.eq(0)
         with m.If(acts):

@@ -44,8 +44,8 @@ def test_axi_long() -> None:
 
 
 MUTANTS = [
-    Mutant("axi.py", "acts.eq(has_address & has_data & ~self.s_axi_bvalid)", "acts.eq(has_address & has_data)", "a write does not wait for the answer before it"),
-    Mutant("axi.py", "acts.eq(has_address & has_data & ~self.s_axi_bvalid)", "acts.eq(has_data & ~self.s_axi_bvalid)", "a write does not wait for its address"),
+    Mutant("axi.py", "acts.eq(has_address & has_data & ~self.s_axi_bvalid & ~acts)", "acts.eq(has_address & has_data & ~acts)", "a write does not wait for the answer before it"),
+    Mutant("axi.py", "acts.eq(has_address & has_data & ~self.s_axi_bvalid & ~acts)", "acts.eq(has_data & ~self.s_axi_bvalid & ~acts)", "a write does not wait for its address"),
     Mutant("axi.py", "acts.eq(has_address & settled & ~self.s_axi_rvalid)", "acts.eq(has_address & settled)", "a read does not wait for the answer before it"),
     Mutant("axi.py", "settled.eq(has_address & ~acts)", "settled.eq(1)", "a read does not wait for its word"),
     Mutant("axi.py", "self.s_axi_wready.eq(~has_data)", "self.s_axi_wready.eq(~has_data & self.s_axi_wvalid)", "ready follows valid"),
