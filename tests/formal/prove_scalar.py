@@ -210,7 +210,7 @@ def _root(fmt: ScalarFormat, a: Any, radicand: Any, out: Any) -> dict[str, Value
 MUTANTS = {
     "ADD": (
         Mutant("scalar.py", "tie = kept[0] & ~sticky", "tie = 0 & ~sticky", "scalar ties round up"),
-        Mutant("scalar.py", "sticky.eq(sticky | work[:leap].any())", "sticky.eq(sticky)", "an alignment forgets what fell off"),
+        Mutant("scalar.py", "raised = (kept >> 1) + kept[0]", "raised = (kept >> 1) + 0", "scalars are cut off"),
         Mutant("scalar.py", "apart > bits + 1)", "apart > bits - 1)", "an addend is beyond reach too early"),
         Mutant("scalar.py", "carried.eq(rounded[bits])", "carried.eq(0)", "all ones rounded up lose their carry"),
     ),
