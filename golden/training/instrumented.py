@@ -310,17 +310,13 @@ class _Run:
         self.minibatch = minibatch
         if not (self.enabled and isinstance(self.estimator, estimators.Naive)):
             return
-        law = {"controller": self.law.controller, "chi": self.law.chi, "beta": self.law.beta}
+        controller, chi, beta = self.law.controller, self.law.chi, self.law.beta
         if self.config is not None:
             config = self.config
-            margin = config.source is not Source.EMA
-            gain = float(config.gain) or math.inf
-            law = {
-                "controller": "chi" if margin else "beta",
-                "chi": float(config.num) * self.eta / gain,
-                "beta": float(config.gain),
-            }
-        for message in estimators.lint(learning_rate=self.eta, minibatch=minibatch, **law):
+            controller = "beta" if config.source is Source.EMA else "chi"
+            beta = float(config.gain)
+            chi = float(config.num) * self.eta / (beta or math.inf)
+        for message in estimators.lint(controller=controller, chi=chi, beta=beta, learning_rate=self.eta, minibatch=minibatch):
             self.warn(message)
 
     def warn(self, message: str) -> None:
