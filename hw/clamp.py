@@ -11,7 +11,8 @@ from amaranth.lib.wiring import In, Out
 
 from kappa_rtl.golden import config as golden_config
 
-from .scalar import Operation, ScalarUnit, constant, issue, offer, scalar_layout
+from .scalar import Operation, ScalarUnit, constant, scalar_layout
+from .shared import issue, offer
 
 
 class Source(enum.Enum):

@@ -17,7 +17,8 @@ from kappa_rtl.golden.formats import ScalarFormat
 from .clamp import AlphaLaw, Source
 from .ema import Ema
 from .norm import Normaliser
-from .scalar import Operation, ScalarUnit, issue, offer, scalar_layout, share
+from .scalar import Operation, ScalarUnit, scalar_layout
+from .shared import issue, offer, share
 
 
 class OnStill(enum.Enum):

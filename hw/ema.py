@@ -8,7 +8,8 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .scalar import Operation, ScalarUnit, issue, offer, scalar_layout
+from .scalar import Operation, ScalarUnit, scalar_layout
+from .shared import issue, offer
 
 
 class Ema(wiring.Component):

@@ -10,7 +10,8 @@ from kappa_rtl.golden.clamp import alpha_law, step_size
 from kappa_rtl.golden.formats import ZERO, Fixed, Scalar, ScalarFormat
 from kappa_rtl.golden.scalar import ScalarUnit as GoldenUnit
 from kappa_rtl.hw.clamp import AlphaLaw, Source
-from kappa_rtl.hw.scalar import ScalarUnit, Shared, scalar_layout
+from kappa_rtl.hw.scalar import ScalarUnit, scalar_layout
+from kappa_rtl.hw.shared import Shared
 
 from .bench import Bench, benches, interrupt, paces
 from .scoreboard import Scoreboard

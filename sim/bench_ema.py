@@ -10,7 +10,8 @@ from kappa_rtl.golden.ema import ema
 from kappa_rtl.golden.formats import ZERO, Scalar, ScalarFormat
 from kappa_rtl.golden.scalar import ScalarUnit as GoldenUnit
 from kappa_rtl.hw.ema import Ema
-from kappa_rtl.hw.scalar import ScalarUnit, Shared, scalar_layout
+from kappa_rtl.hw.scalar import ScalarUnit, scalar_layout
+from kappa_rtl.hw.shared import Shared
 
 from .bench import Bench, benches, interrupt, paces
 from .scoreboard import Scoreboard
