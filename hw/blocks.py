@@ -12,7 +12,7 @@ from kappa_rtl.golden.config import ThrottleConfig
 
 from .decide import Decide
 from .divider import Divider
-from .norm import Normaliser, SumOfSquares
+from .norm import SumOfSquares
 from .scalar import ScalarUnit
 from .sqrt import SquareRoot
 from .throttle import StreamingThrottle, Throttle
@@ -50,7 +50,6 @@ def blocks(
             lambda: SquareRoot(unit.radicand_bits, bits + 1),
             lambda c: str(c.latency),
         ),
-        f"normaliser, {unit.radicand_bits} bits": (lambda: Normaliser(unit.radicand_bits), lambda c: f"<= {c.latency}"),
         "scalar unit": (lambda: ScalarUnit.for_config(config), lambda c: f"<= {max(c.latency.values())}"),
         "scalar part": (lambda: Decide(config), lambda c: f"<= {c.latency} + {c.prelude}"),
         f"sum of squares, a lane of {g.width} bits": (

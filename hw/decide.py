@@ -6,7 +6,7 @@ import enum
 from types import SimpleNamespace
 from typing import Any
 
-from amaranth.hdl import Const, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,11 +14,10 @@ from kappa_rtl.golden import config as golden_config
 from kappa_rtl.golden.config import CONSTANTS, COUNTER_BITS, ThrottleConfig
 from kappa_rtl.golden.formats import ScalarFormat
 
-from .clamp import AlphaLaw, Source
-from .ema import Ema
-from .norm import Normaliser
+from .clamp import LAW, UNTHROTTLED, Source
+from .ema import EMA, KEEP
 from .scalar import Operation, ScalarUnit, constant, scalar_layout
-from .shared import issue, offer, share
+from .sequencer import Do, longest, sequence
 
 
 class OnStill(enum.Enum):
@@ -77,15 +76,102 @@ def status_layout(config: ThrottleConfig) -> data.StructLayout:
     )
 
 
+SETTLE = Do("settle", Operation.HOLD)  # as the conditions do
+A_COMES = Do("gradient", Operation.HOLD, until="taken")  # its root is begun
+B_COMES = (
+    Do("respond", Operation.HOLD, until="answered"),
+    Do("motion", Operation.HOLD, until="taken"),
+    Do("root_motion", Operation.ROOT, "root_weight"),
+    Do("moved", Operation.HOLD, store="norm_motion", then={"grows": "growth", "": "settle"}),
+    # The cap of the next alpha: sqrt(1 + alpha / the one before) * alpha.
+    Do("growth", Operation.LOAD, "alpha"),
+    Do("growth_divide", Operation.DIVIDE, "before"),
+    Do("growth_ratio", Operation.QUOTIENT),
+    Do("growth_sum", Operation.ADD, "one"),
+    Do("growth_level", Operation.HOLD, until="rooted"),
+    Do("growth_root", Operation.ROOT, "level"),
+    Do("growth_product", Operation.MUL, "alpha"),
+    Do("grown", Operation.HOLD, store="cap", then={"": "settle"}),
+)
+CURVATURE = (
+    SETTLE,
+    A_COMES._replace(then={"keeps": "root_only"}),
+    Do("recall", Operation.LOAD, "norm_motion"),
+    Do("guarded", Operation.ADD, "eps"),
+    Do("root", Operation.ROOT, "root_gradient", store="kept"),
+    Do("curve", Operation.DIVIDE, "kept", store="norm_gradient"),
+    *KEEP,
+    Do("curvature", Operation.QUOTIENT, store="kept", then={"begins": "begin"}),
+    *EMA,
+    *LAW,
+    *B_COMES,
+    # The first C: S starts with it.
+    Do("begin", Operation.HOLD, store="curvature"),
+    Do("begun", Operation.HOLD, then={"": "see"}),
+    # After a step that moved nothing, and in the first one: S stays.
+    Do("root_only", Operation.ROOT, "root_gradient", then={"holds": "hold"}),
+    Do("curve_floor", Operation.DIVIDE, "still_norm", store="norm_gradient"),
+    Do("curvature_floor", Operation.QUOTIENT),
+    Do("curved", Operation.HOLD, store="curvature"),
+    Do("stay", Operation.LOAD, "ema", then={"": "see"}),
+    # C stays, too.
+    Do("hold", Operation.LOAD, "ema", store="norm_gradient", then={"": "see"}),
+    *UNTHROTTLED,
+)
+"""A step, from one energy A to the next: what is done with the accumulator."""
+
+NORM = (
+    SETTLE,
+    A_COMES,
+    Do("root", Operation.ROOT, "root_gradient"),
+    Do("norm", Operation.HOLD, store="norm_gradient"),
+    Do("curved", Operation.HOLD, store="curvature"),
+    *LAW[1:],
+    *B_COMES,
+    *UNTHROTTLED,
+)
+"""The same where C is ||G||; S stays zero."""
+
+RATIO = (
+    SETTLE,
+    A_COMES,
+    Do("root", Operation.ROOT, "root_gradient", then={"vanishes": "none"}),
+    Do("curve", Operation.DIVIDE, "norm_motion", store="norm_gradient"),
+    Do("curvature", Operation.QUOTIENT),
+    Do("curved", Operation.HOLD, store="curvature"),
+    *LAW[1:],
+    *B_COMES,
+    # Weights that are all zero, and in the first step.
+    Do("none", Operation.LOAD, "zero", store="norm_gradient", then={"": "curved"}),
+    *UNTHROTTLED,
+)
+"""The same where C is ||G|| / ||theta||."""
+
+
+def program_of(config: ThrottleConfig) -> tuple[Do, ...]:
+    """What the unit of a configuration does. Without growth ||dtheta|| still stands in the accumulator when A comes."""
+    program: tuple[Do, ...] = CURVATURE
+    if config.source is golden_config.Source.NORM:
+        program = NORM
+    elif config.source is golden_config.Source.RATIO:
+        program = RATIO
+    if config.growth:
+        return program
+    left_out = {"recall", "limit", *(do.name for do in program if do.name.startswith("grow"))}
+    without = (do._replace(then={"": "settle"}) if do.name == "moved" else do for do in program)
+    return tuple(do for do in without if do.name not in left_out)
+
+
 class Decide(wiring.Component):
-    """C, S and alpha from step to step, on one scalar unit.
+    """C, S and alpha from step to step, on one accumulator.
 
     Energies come in the order A, B, A, B, ...: A starts a step and is answered on ``o`` by its step size; B, the energy
-    of what that step applied, prepares the next one (its root and its sum with eps), while the next gradient streams in.
+    of what that step applied, prepares the next one (its root), while the next gradient streams in.
+    What does not depend on A is done while its root is taken, and keep * S while C is divided.
 
     Ports: ``i`` energies, ``o`` step sizes, ``constants``, ``control``, ``clear`` (zeroes counters, flags and the run of
     still steps), ``status``, whose registers change only between taking an energy and answering it. With the source ``ratio``
-    also ``moved``, as B is taken: whether the step before moved a weight.
+    ``moved``, as B is taken: whether a weight has moved.
 
     State at reset: C = S = 0, ``first``, not ``seen``.
     Latency: :attr:`latency` bounds the cycles from taking A to offering the step size, if B was taken at least
@@ -95,8 +181,7 @@ class Decide(wiring.Component):
     def __init__(self, config: ThrottleConfig) -> None:
         self.config = config
         self.unit = ScalarUnit.for_config(config)
-        self.normaliser = Normaliser(self.unit.radicand_bits)
-        self.ema, self.law = Ema(self.unit), AlphaLaw(self.unit, config.growth)
+        self.program = program_of(config)
         super().__init__(
             {
                 "i": In(stream.Signature(unsigned(config.widths.energy))),
@@ -112,209 +197,140 @@ class Decide(wiring.Component):
     @property
     def latency(self) -> int:
         """The most cycles from taking A to offering the step size."""
-        return self._root + 1 + self.unit.latencies(Operation.DIV) + self.ema.latency + 1 + self.law.latency + 1
+        return longest(self.program, self.unit, "gradient", "respond")
 
     @property
     def prelude(self) -> int:
         """The most cycles from taking B to taking the next A."""
-        cap = self._root + 1 + self.unit.latencies(Operation.DIV, Operation.ADD, Operation.MUL) if self.config.growth else 0
-        return self._root + 1 + self.unit.latencies(Operation.ADD) + cap
-
-    @property
-    def _root(self) -> int:
-        """From taking an energy to having its root; the normaliser has 3 cycles until the unit waits for it."""
-        return 1 + max(0, self.normaliser.latency - 3) + self.unit.latencies(Operation.ROOT)
+        return longest(self.program, self.unit, "motion", "gradient")
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         config = self.config
         fmt = config.scalar
         scalar = scalar_layout(fmt)
-        assert isinstance(config.source, golden_config.Source)
-        of_changes, of_norms = config.source.is_curvature, config.source is golden_config.Source.RATIO
-
         m.submodules.unit = unit = self.unit
-        m.submodules.normaliser = normaliser = self.normaliser
-        m.submodules.ema = ema = self.ema
-        m.submodules.law = law = self.law
-        own = unit.client.create()
-        share(m, unit, [own, ema.unit, law.unit])
-        wiring.connect(m, normaliser.o, unit.radicand)
 
         # A signal each, not one wide word: simulators copy a word whole for every field that is written.
         fields = {name: Signal(shape, name=name) for name, shape in self.status.shape().members.items()}
         status = SimpleNamespace(**fields)
         m.d.comb += [self.status[name].eq(field) for name, field in fields.items()]
-        c = self.constants
-        m.d.comb += [
-            ema.keep.eq(c.keep),
-            ema.rho.eq(c.rho),
-            law.source.eq(self.control.source if of_changes else Source.INSTANT),
-            law.enabled.eq(self.control.enabled),
-        ]
-        m.d.comb += [getattr(law, name).eq(getattr(c, name)) for name in ("num", "bias", "gain", "alpha_min", "eta")]
-        m.d.comb += [
-            ema.i.payload.average.eq(status.ema),
-            ema.i.payload.value.eq(status.curvature),
-            law.i.payload.curvature.eq(status.curvature),
-            law.i.payload.average.eq(status.ema),
-            normaliser.i.payload.eq(self.i.payload),
-            self.o.payload.eq(status.step_size),
-        ]
+        kept = Signal(scalar, reset_less=True)  # ||dtheta|| + eps, then keep * S
+        cap, before = Signal(scalar, reset_less=True), Signal(scalar, reset_less=True)
+        decided, grows = Signal(), Signal()  # one alpha, two of them
 
         first = Signal(init=1)
         seen = Signal()
-        still_run = Signal(range(config.dead_after + 1))
-        divisor = Signal(scalar, reset_less=True)
+        asks, offers, levels = Signal(), Signal(), Signal()  # an energy, a step, y for its root
         ahead = Signal()  # from taking B until taking the next A
-        # What the modes and the last step's stillness decide, known long before it is asked.
-        floors, holds = Signal(reset_less=True), Signal(reset_less=True)
-        m.d.sync += [
-            floors.eq(status.still & (self.control.on_still == OnStill.FLOOR)),
-            holds.eq(first | (status.still & (self.control.on_still == OnStill.HOLD))),
-        ]
 
         # Exponents of the roots when nothing was shifted; see sqrt.py.
         base = unit.radicand_bits // 2 - fmt.mantissa_bits
-        base_gradient = data.Const(scalar, _exponent(fmt, base - config.grids.gradient.fraction_bits))
-        base_weight = data.Const(scalar, _exponent(fmt, base - config.grids.weight.fraction_bits))
+        literals = {
+            "one": constant(fmt.one, fmt),
+            "step_grid": unit.literal(unit.step_exponent),
+            "root_gradient": unit.literal(base - config.grids.gradient.fraction_bits),
+            "root_weight": unit.literal(base - config.grids.weight.fraction_bits),
+        }
+        exponent = base - config.grids.weight.fraction_bits
+        lowest, highest = fmt.exponents
+        root_may_leave = exponent + 1 > highest or exponent - unit.root.pairs < lowest
 
-        cap, before = Signal(scalar, reset_less=True), Signal(scalar, reset_less=True)
-        decided, grows = Signal(), Signal()  # one alpha, two of them
-        prepared = "GROWTH" if config.growth else "GRADIENT"
+        # The mantissa of y, doubled for an odd exponent, as far up in the radicand as an even number of places allows.
+        room = unit.radicand_bits - fmt.mantissa_bits - 1
+        room -= room % 2
+        level = Signal(unit.operand)
+        m.d.comb += level.e.eq((unit.y.e >> 1) + base - room // 2)
+        level_radicand = Mux(unit.y.e[0], unit.y.m << 1, unit.y.m) << room
+
+        operands = literals | {name: getattr(self.constants, name) for name in CONSTANTS}
+        operands |= {name: getattr(status, name) for name in ("norm_motion", "curvature", "ema", "alpha")}
+        operands |= {"kept": kept, "cap": cap, "before": before, "level": level, "zero": unit.literal(0)}
+        floors = status.still & (self.control.on_still == OnStill.FLOOR)
+        holds = first | (status.still & (self.control.on_still == OnStill.HOLD))
+        conditions = {
+            "off": ~self.control.enabled,
+            "vanishes": ~status.norm_motion.m[-1],
+            "keeps": floors | holds,
+            "holds": holds,
+            "begins": self.control.ema_first & ~seen,
+            "instant": self.control.source == Source.INSTANT,
+            "average": self.control.source == Source.EMA,
+            "grows": grows,
+        }
+        program = self.program
+        used = {do.x for do in program}
+        operands = {name: value for name, value in operands.items() if name in used}
+        settled = {name: Signal(name=name) for name in conditions}
+        m.d.sync += [settled[name].eq(condition) for name, condition in conditions.items()]
+        settled |= {"taken": ~asks, "answered": ~offers, "rooted": ~levels}
+        does = sequence(m, unit, program, operands=operands, conditions=settled)
+        m.d.comb += [
+            unit.radicand.payload.eq(Mux(levels, level_radicand, self.i.payload) if config.growth else self.i.payload),
+            unit.radicand.valid.eq((self.i.valid & asks) | levels),  # its root is idle
+            self.i.ready.eq(asks),
+            self.o.payload.eq(status.step_size),
+            self.o.valid.eq(offers),
+            status.step_size.eq(unit.step),
+        ]
+        with m.If(unit.began):
+            m.d.sync += [asks.eq(does["gradient"] | does["motion"]), offers.eq(does["respond"])]
+        with m.If(asks & self.i.valid):
+            m.d.sync += [asks.eq(0), ahead.eq(does["motion"])]
+        with m.If(offers & self.o.ready):
+            m.d.sync += offers.eq(0)
         if config.growth:
-            m.d.comb += [law.cap.eq(cap), law.capped.eq(grows)]
+            m.d.sync += levels.eq(unit.began & does["growth_level"])
+            with m.If(does["alpha"]):
+                m.d.sync += [before.eq(status.alpha), decided.eq(1), grows.eq(decided)]
+        for name, target in (fields | {"kept": kept, "cap": cap}).items():
+            if name in does:
+                with m.If(does[name]):
+                    m.d.sync += target.eq(unit.y)
+        if config.source is golden_config.Source.RATIO:
+            with m.If(does["motion"] & asks & self.i.valid):
+                m.d.sync += status.still.eq(~self.moved)
+        else:
+            with m.If(does["norm_motion"]):
+                m.d.sync += status.still.eq(~unit.y.m[-1])
+        with m.If(does["curvature"] & ~floors):
+            m.d.sync += seen.eq(1)
+        with m.If(does["respond"]):
+            m.d.sync += first.eq(0)
 
-        requests = []
-        with m.FSM():
-            with m.State("GRADIENT"):
-                m.d.comb += [normaliser.i.valid.eq(self.i.valid), self.i.ready.eq(normaliser.i.ready)]
-                with m.If(self.i.valid & self.i.ready):
-                    m.d.sync += ahead.eq(0)
-                    m.next = "ROOT A"
-            requests.append(
-                issue(m, own, "ROOT A", Operation.ROOT, base_gradient, Const(0, scalar.size), status.norm_gradient, "CURVATURE")
-            )
-            with m.State("CURVATURE"):
-                m.d.sync += still_run.eq(0)
-                with m.If(status.still):
-                    # ||dtheta|| + eps is eps; with hold, or in the first step, nothing divides by it.
-                    m.d.sync += divisor.eq(Mux(floors, c.still_norm, c.eps))
-                    m.d.sync += status.still_steps.eq(status.still_steps + 1)
-                    m.d.sync += still_run.eq(Mux(still_run == config.dead_after, still_run, still_run + 1))
-                    with m.If(still_run >= config.dead_after - 1):
-                        m.d.sync += status.learning_dead.eq(1)
-                m.next = "RATIO"
-                if of_norms:  # weights that are all zero, and the first step
-                    with m.If(~status.norm_motion.m[-1]):
-                        m.d.sync += status.curvature.eq(0)
-                        m.next = "LAW"
-                elif not of_changes:
-                    m.d.sync += status.curvature.eq(status.norm_gradient)
-                    m.next = "LAW"
-                else:
-                    with m.If(holds):
-                        m.next = "LAW"
-            by, then = (divisor, "AVERAGE") if of_changes else (status.norm_motion, "LAW")
-            requests.append(issue(m, own, "RATIO", Operation.DIV, status.norm_gradient, by, status.curvature, then))
-            with m.State("AVERAGE"):
-                m.next = "LAW"
-                with m.If(~floors):
-                    m.d.sync += seen.eq(1)
-                    with m.If(self.control.ema_first & ~seen):
-                        m.d.sync += status.ema.eq(status.curvature)
-                    with m.Else():  # it is idle
-                        m.d.comb += ema.i.valid.eq(1)
-                        m.next = "EMA WAIT"
-            with m.State("EMA WAIT"):
-                m.d.comb += ema.o.ready.eq(1)
-                with m.If(ema.o.valid):
-                    m.d.sync += status.ema.eq(ema.o.payload)
-                    m.next = "LAW"
-            with m.State("LAW"):
-                m.d.comb += law.i.valid.eq(1)
-                with m.If(law.i.ready):
-                    m.next = "LAW WAIT"
-            with m.State("LAW WAIT"):
-                m.d.comb += law.o.ready.eq(1)
-                with m.If(law.o.valid):
-                    m.d.sync += [status.alpha.eq(law.o.payload.alpha), status.step_size.eq(law.o.payload.step)]
-                    if config.growth:
-                        m.d.sync += [before.eq(status.alpha), decided.eq(1), grows.eq(decided)]
-                    m.next = "RESPOND"
-            with m.State("RESPOND"):
-                m.d.comb += self.o.valid.eq(1)
-                with m.If(self.o.ready):
-                    m.d.sync += first.eq(0)
-                    m.next = "MOTION"
-
-            with m.State("MOTION"):
-                m.d.comb += [normaliser.i.valid.eq(self.i.valid), self.i.ready.eq(normaliser.i.ready)]
-                with m.If(self.i.valid & self.i.ready):
-                    m.d.sync += ahead.eq(1)
-                    if of_norms:
-                        m.d.sync += status.still.eq(~self.moved)
-                    m.next = "ROOT B"
-            requests.append(
-                issue(m, own, "ROOT B", Operation.ROOT, base_weight, Const(0, scalar.size), status.norm_motion, "STILL")
-            )
-            with m.State("STILL"):
-                if not of_norms:
-                    m.d.sync += status.still.eq(~status.norm_motion.m[-1])
-                m.next = "DIVISOR" if of_changes else prepared
-                with m.If(~status.norm_motion.m[-1]):
-                    m.next = prepared
-            requests.append(issue(m, own, "DIVISOR", Operation.ADD, status.norm_motion, c.eps, divisor, prepared))
-            if config.growth:
-                requests += self._growth(m, own, normaliser, status.alpha, before, cap, grows)
-
-        offer(m, own, requests)
-
+        left = Signal(range(config.dead_after + 1), init=config.dead_after)  # still steps until learning is dead
+        counts = Signal()
+        m.d.sync += counts.eq(does["alpha"])
+        with m.If(counts & status.still & ~status.learning_dead):  # once a step
+            m.d.sync += [left.eq(left - 1), status.learning_dead.eq(left == 1)]
+        cleared = Signal()
+        m.d.sync += cleared.eq(self.clear)
+        with m.If(cleared | (counts & ~status.still)):
+            m.d.sync += left.eq(left.init)
+        # Still steps are counted bit by bit, the lowest first, while the step is decided: an adder is too much for so seldom.
+        turns, carry = Signal(), Signal(reset_less=True)
+        turned = Signal(COUNTER_BITS + 1)  # one-hot: A came, then the bit under way
+        m.d.sync += turned.eq(Cat(does["gradient"] & asks & self.i.valid, turned))
+        with m.If(turned[0]):
+            m.d.sync += [turns.eq(1), carry.eq(status.still)]
+        with m.Elif(turns):
+            m.d.sync += [
+                status.still_steps.eq(Cat(status.still_steps[1:], status.still_steps[0] ^ carry)),
+                carry.eq(carry & status.still_steps[0]),
+                turns.eq(~turned[-1]),
+            ]
         # Flags show when a step does what raised them; what is made ahead has flags that wait for its step.
-        taken = unit.o.valid & unit.o.ready
-        for kind in ("overflow", "underflow"):
-            flag, raised = fields[f"scalar_{kind}"], taken & unit.o.payload[kind]
-            early: Value = Const(0)
-            if kind == "overflow" or config.growth:  # the sum with eps cannot underflow
-                early = Signal(name=f"early_{kind}")
+        for kind, raised in (("overflow", unit.overflow), ("underflow", unit.underflow)):
+            flag, early = fields[f"scalar_{kind}"], Signal(name=f"early_{kind}")
+            if config.growth or root_may_leave:
                 m.d.sync += early.eq(ahead & (early | raised))
             with m.If(~ahead):
                 m.d.sync += flag.eq(flag | early | raised)
         with m.If(self.clear):
             m.d.sync += [
                 status.still_steps.eq(0),
-                still_run.eq(0),
                 status.learning_dead.eq(0),
                 status.scalar_overflow.eq(0),
                 status.scalar_underflow.eq(0),
             ]
         return m
-
-    def _growth(self, m: Module, own: Any, normaliser: Normaliser, alpha: Any, before: Any, cap: Any, grows: Signal) -> list[Any]:
-        """FSM states that make the cap ready, while the next gradient streams in: ``sqrt(1 + alpha / before) * alpha``."""
-        unit, fmt = self.unit, self.config.scalar
-        # The mantissa, doubled for an odd exponent, as far up in the radicand as an even number of places allows.
-        room = unit.radicand_bits - fmt.mantissa_bits - 1
-        room -= room % 2
-        level = Signal(scalar_layout(fmt))
-        base = unit.radicand_bits // 2 - fmt.mantissa_bits - room // 2
-        m.d.comb += level.e.eq((cap.e >> 1) + base)
-        one = constant(fmt.one, fmt)
-        requests = [
-            issue(m, own, "GROWTH", Operation.DIV, alpha, before, cap, "GROWTH SUM", when=grows, otherwise="GRADIENT"),
-            issue(m, own, "GROWTH SUM", Operation.ADD, one, cap, cap, "GROWTH LEVEL"),
-        ]
-        with m.State("GROWTH LEVEL"):
-            m.d.comb += [normaliser.i.payload.eq(Mux(cap.e[0], cap.m << 1, cap.m) << room), normaliser.i.valid.eq(1)]
-            with m.If(normaliser.i.ready):
-                m.next = "GROWTH ROOT"
-        return [
-            *requests,
-            issue(m, own, "GROWTH ROOT", Operation.ROOT, level, Const(0, level.shape().size), cap, "GROWTH PRODUCT"),
-            issue(m, own, "GROWTH PRODUCT", Operation.MUL, cap, alpha, cap, "GRADIENT"),
-        ]
-
-
-def _exponent(fmt: ScalarFormat, e: int) -> int:
-    """A scalar word with a zero mantissa that carries an exponent alone."""
-    return (e % (1 << fmt.exponent_bits)) << fmt.mantissa_bits

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, ResetSignal, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from .chain import chained
+
 
 class Divider(wiring.Component):
-    """Radix-2 restoring division of M-bit mantissas, to M + 1 significant bits and a sticky bit.
+    """Radix-2 non-restoring division of M-bit mantissas, to M + 1 significant bits.
 
     With ``2**(M-1) <= dividend, divisor < 2**M`` the quotient lies in (1/2, 2). Digits are made from the units place down
     until the leading one has reached the top of ``quotient``, so there is no counter::
 
         quotient = floor(dividend / divisor * 2**(M + below)),    below = (dividend < divisor)
-        sticky   = the division leaves a remainder
 
-    The remainder R keeps ``R < 2 * divisor``: a digit is one if R - divisor does not borrow, and then
-    ``R' = 2 * (R - divisor)``, else ``R' = 2 * R``.
+    No sticky bit: a quotient whose lowest bit here is one is never exact, as ``divisor * quotient`` would have more significant
+    bits than the dividend; so rounding to M bits has no ties.
 
-    The remainder is zero while no division is under way, so that loading it is an OR and not a further choice.
+    ``trial`` is twice what is left after the divisor was taken off, and may be negative: then the digit is zero, and the next
+    trial adds the divisor where it would have subtracted it, ``2*T + 2*divisor == 2*(T + 2*divisor) - 2*divisor``. So a digit is
+    a sign, and nothing has to be chosen behind the adder.
 
     A dividend without its top bit counts as zero: quotient 0 at once. The divisor must be normalised.
 
-    Latency: M + 2 cycles from accepting the operands to offering the quotient, one more if ``below``; 1 for a zero.
+    The operands are not copied: they are taken as the quotient is.
+
+    Latency: M + 4 cycles from being offered the operands to offering the quotient, one more if ``below``; 1 for a zero.
     Throughput: one division at a time. Reset: idle.
     """
 
@@ -36,60 +41,67 @@ class Divider(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(data.StructLayout({"dividend": unsigned(bits), "divisor": unsigned(bits)}))),
-                "o": Out(stream.Signature(data.StructLayout({"quotient": unsigned(bits + 1), "sticky": 1, "below": 1}))),
+                "o": Out(stream.Signature(data.StructLayout({"quotient": unsigned(bits + 1), "below": 1}))),
             }
         )
 
     @property
     def latency(self) -> int:
-        """Cycles from accepting operands with dividend >= divisor to offering the quotient; one more otherwise."""
-        return self.bits + 2
+        """Cycles from operands with dividend >= divisor to offering the quotient; one more otherwise."""
+        return self.bits + 4
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         busy = Signal()
-        zero = Signal(reset_less=True)
-        first = Signal(reset_less=True)
+        running = Signal()
+        done = Signal()
+        count = Signal(3, reset_less=True)  # one-hot: the dividend is there, it is the trial, so is what it leaves
         below = Signal(reset_less=True)
-        remainder = Signal(self.bits + 1, reset_less=True)
-        divisor = Signal(self.bits)  # known from reset on, as the idle subtraction is
+        operand = Signal(self.bits + 2, reset_less=True)
+        trial = Signal(self.bits + 2, reset_less=True)
         quotient = Signal(self.bits + 1, reset_less=True)
 
-        trial = Signal(self.bits + 2)
-        digit = Signal()
-        m.d.comb += [trial.eq(remainder - divisor), digit.eq(~trial[-1])]
-
-        done = quotient[-1] | zero
-        # Of its own, so that what chooses by `digit` fits one look-up table of four inputs.
-        load = Signal(self.bits, attrs={"keep": 1})
-        m.d.comb += load.eq(Mux(self.i.valid & ~busy, self.i.payload.dividend, 0))
-        with m.If(ResetSignal() | (busy & done & self.o.ready)):
-            m.d.sync += remainder.eq(0)
-        with m.Elif(~busy | ~done):
-            m.d.sync += remainder.eq((Mux(digit, trial, remainder) << 1) | load)
+        # Its sign is stored inverted: a trial of all zeros, as it is while no division is under way, passes for a negative one,
+        # to which the dividend is added as the divisor is later.
+        positive = trial[-1]
+        sums = chained(
+            m,
+            "adder",
+            lambda trial, operand, positive: trial,
+            lambda trial, operand, positive: 1 - operand if positive else operand,
+            Cat(positive, trial[:-1]),  # and the carry of a subtraction
+            operand,
+            positive,
+        )
+        dividend, divisor = self.i.payload.dividend, self.i.payload.divisor
+        m.d.sync += operand.eq(Mux(busy, Cat(0, divisor, 1), Cat(dividend, 0, 1)))
         m.d.comb += [
-            self.i.ready.eq(~busy),
-            self.o.valid.eq(busy & done),
+            self.i.ready.eq(done & self.o.ready),
+            self.o.valid.eq(done),
             self.o.payload.quotient.eq(quotient),
-            self.o.payload.sticky.eq(remainder.any() & ~zero),
             self.o.payload.below.eq(below),
         ]
-        with m.If(~busy & self.i.valid):
-            m.d.sync += divisor.eq(self.i.payload.divisor)
-        with m.If(~busy):
+        with m.If(~busy | done):
+            m.d.sync += trial.eq(0)
+        with m.Else():
+            m.d.sync += trial.eq(sums)
+        with m.If(running):
+            m.d.sync += [
+                count.eq(count << 1),
+                below.eq(below | (count[2] & ~positive)),
+                quotient.eq(Cat(positive & ~count[1], quotient)),
+                running.eq(~quotient[-2]),
+                done.eq(quotient[-2]),
+            ]
+        with m.Elif(~busy):
             m.d.sync += [
                 quotient.eq(0),
-                zero.eq(~self.i.payload.dividend[-1]),
-                first.eq(1),
+                count.eq(1),
                 below.eq(0),
+                running.eq(self.i.valid & self.i.payload.dividend[-1]),
+                done.eq(self.i.valid & ~self.i.payload.dividend[-1]),
                 busy.eq(self.i.valid),
             ]
-        with m.Elif(~done):
-            m.d.sync += [
-                quotient.eq((quotient << 1) | digit),
-                first.eq(0),
-                below.eq(below | (first & ~digit)),
-            ]
         with m.Elif(self.o.ready):
-            m.d.sync += busy.eq(0)
+            m.d.sync += [busy.eq(0), done.eq(0)]
         return m

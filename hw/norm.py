@@ -1,48 +1,54 @@
-"""The exact sum of squares of a difference, and the normaliser that brings its leading one to the top."""
+"""The exact sum of squares of a difference."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, ResetSignal, Signal, Value, signed, unsigned
+from amaranth.hdl import Module, ResetSignal, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from .carry import subtract_either
 from .multiplier import Multiplier
-from .scalar import radicand_layout
 
 
 class SumOfSquares(wiring.Component):
     """``sum((minuend - subtrahend)**2)`` over all lanes and beats up to the one marked ``last``; an exact integer.
 
-    Pipeline: difference, operand, square, a level of the adder tree a stage, accumulator. Lanes from ``tail`` on count as zero in
-    the last beat.
+    ``soon`` says that the sum is offered from the next cycle on. With ``either`` the subtrahend comes in two fields, of which
+    one is zero: ``subtrahend`` or ``other``.
+
+    Pipeline: difference, operand, square, the square away from the multiplier's block, a level of the adder tree a stage,
+    accumulator. Lanes from ``tail`` on count as zero in the last beat.
 
     Args:
         lanes: L, elements a beat, 1..32.
         width: bits of the signed operands.
         energy_bits: bits of the sum; the caller proves that it fits.
         tail: elements in the last beat, 1..L.
+        either: the subtrahend is ``subtrahend | other``.
 
     Latency: :attr:`latency` cycles from the last beat to the sum. Throughput: a beat a cycle; after the last beat none
     is accepted until the sum was taken. Reset: idle, sum 0.
     """
 
-    def __init__(self, *, lanes: int, width: int, energy_bits: int, tail: int | None = None) -> None:
-        self.lanes, self.width, self.energy_bits = lanes, width, energy_bits
+    def __init__(self, *, lanes: int, width: int, energy_bits: int, tail: int | None = None, either: bool = False) -> None:
+        self.lanes, self.width, self.energy_bits, self.either = lanes, width, energy_bits, either
         self.tail = lanes if tail is None else tail
         operand = data.ArrayLayout(signed(width), lanes)
+        operands = dict.fromkeys(("minuend", "subtrahend", "other") if either else ("minuend", "subtrahend"), operand)
         super().__init__(
             {
-                "i": In(stream.Signature(data.StructLayout({"minuend": operand, "subtrahend": operand, "last": 1}))),
+                "i": In(stream.Signature(data.StructLayout({**operands, "last": 1}))),
                 "o": Out(stream.Signature(unsigned(energy_bits))),
+                "soon": Out(1),
             }
         )
 
     @property
     def latency(self) -> int:
         """Cycles from accepting the last beat to offering the sum."""
-        return 4 + (self.lanes - 1).bit_length()
+        return 5 + (self.lanes - 1).bit_length()
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -56,11 +62,18 @@ class SumOfSquares(wiring.Component):
             m.submodules[f"squarer{lane}"] = squarer
             difference = Signal(signed(self.width + 1), name=f"difference{lane}", reset_less=True)
             m.d.comb += [squarer.a.eq(difference), squarer.b.eq(difference), squarer.enable.eq(1)]
-            m.d.sync += difference.eq(self.i.payload.minuend[lane] - self.i.payload.subtrahend[lane])
+            minuend, subtrahend = self.i.payload.minuend[lane], self.i.payload.subtrahend[lane]
+            if self.either:
+                other = self.i.payload.other[lane]
+                m.d.sync += difference.eq(subtract_either(m, f"change{lane}", minuend, subtrahend, other, self.width + 1))
+            else:
+                m.d.sync += difference.eq(minuend - subtrahend)
             if lane >= self.tail:
                 with m.If(self.i.payload.last):
                     m.d.sync += difference.eq(0)
-            terms.append(squarer.o[: 2 * self.width + 1])
+            square = Signal(2 * self.width + 1, name=f"square{lane}", reset_less=True)
+            m.d.sync += square.eq(squarer.o)
+            terms.append(square)
 
         valid, last = taken, taken & self.i.payload.last
         for stage in range(self.latency - 1):  # the tokens keep step with the data
@@ -93,67 +106,7 @@ class SumOfSquares(wiring.Component):
             m.d.sync += whole.eq(1)
         with m.If(taken & self.i.payload.last):
             m.d.sync += closed.eq(1)
-        m.d.comb += [self.o.valid.eq(whole), self.o.payload.eq(total)]
+        m.d.comb += [self.o.valid.eq(whole), self.o.payload.eq(total), self.soon.eq(last)]
         with m.If(taking):
             m.d.sync += [whole.eq(0), closed.eq(0)]
-        return m
-
-
-class Normaliser(wiring.Component):
-    """Shifts an unsigned integer left, eight or two places a cycle, until its top two bits are not both zero.
-
-    ``value = integer * 4**shift`` in ``width`` bits (even). An integer of zero comes out as zero.
-
-    Latency: :attr:`latency` cycles at most from accepting the integer to offering the value.
-    Throughput: one integer at a time. Reset: idle.
-    """
-
-    def __init__(self, width: int) -> None:
-        if width < 2 or width % 2:
-            raise ValueError(f"width must be even and at least 2, not {width!r}")
-        self.width = width
-        super().__init__({"i": In(stream.Signature(unsigned(width))), "o": Out(stream.Signature(radicand_layout(width)))})
-
-    @property
-    def latency(self) -> int:
-        """The most cycles from accepting an integer to offering its normalised value."""
-        most = self.width // 2 - 1
-        zero, shift, leaps = 2, 0, self.width >= 8
-        while shift < most:
-            shift, leaps, zero = shift + (4 if leaps else 1), self.width >= (16 if leaps else 10), zero + 1
-        return max(zero, *(1 + zeros // 4 + zeros % 4 for zeros in range(most + 1)))
-
-    def elaborate(self, platform: Any) -> Module:
-        m = Module()
-        busy = Signal()
-        value = Signal(self.width, reset_less=True)
-        # Both found in the cycle before: the value is normalised, its top eight bits are zero.
-        done = Signal(reset_less=True)
-        leaps = Signal(reset_less=True)
-        most = self.width // 2 - 1
-        shift = Signal(range(most + 8), reset_less=True)
-        m.d.comb += [
-            self.i.ready.eq(~busy),
-            self.o.valid.eq(busy & done),
-            self.o.payload.value.eq(value),
-            self.o.payload.shift.eq(shift),
-        ]
-
-        def look(value: Value, places: int) -> list[Any]:
-            """For a value that comes from this one, shifted up."""
-            end = self.width - places
-            return [
-                done.eq(value[max(0, end - 2) : end].any() | (busy & (shift >= most))),
-                leaps.eq(~value[end - 8 : end].any() if end >= 8 else 0),
-            ]
-
-        with m.If(~busy):
-            m.d.sync += [value.eq(self.i.payload), shift.eq(0), busy.eq(self.i.valid), *look(self.i.payload, 0)]
-        with m.Elif(~done):
-            with m.If(leaps):
-                m.d.sync += [value.eq(value << 8), shift.eq(shift + 4), *look(value, 8)]
-            with m.Else():
-                m.d.sync += [value.eq(value << 2), shift.eq(shift + 1), *look(value, 2)]
-        with m.Elif(self.o.ready):
-            m.d.sync += busy.eq(0)
         return m

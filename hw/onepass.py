@@ -14,6 +14,7 @@ from .memory import guard, unit_memory
 from .ports import core_counters, pass_on
 from .rounding import rails
 from .throttle import STAGES, StreamingThrottle, Throttle
+from .update import Update
 
 __all__ = ["OnePass", "StreamingOnePass"]
 
@@ -32,6 +33,10 @@ class StreamingOnePass(StreamingThrottle):
     def __init__(self, config: ThrottleConfig) -> None:
         super().__init__(config)
         self.motion = self._sum(config.grids.weight.width, config.widths.motion_energy)
+
+    def _make_lanes(self) -> None:
+        self.update = Update(self.config)
+        self.sum = self._sum(self.config.grids.gradient.width, self.config.widths.gradient_energy)
 
     @property
     def overhead(self) -> int:
@@ -98,7 +103,7 @@ class StreamingOnePass(StreamingThrottle):
             m.d.sync += [beat.eq(Mux(last, 0, beat + 1)), takes.eq(~last)]
 
         self._publish(m, {"A": energy_a, "B": energy_b} | counters)
-        self._watch(m, energy_a, enters)
+        self._watch(m, energy_a, enters, self.absorb.payload.gradient)
         self._note_motion(m, leaves, decide.i.valid & decide.i.ready & moving)
         shares = config.population is not None
         ends = "WATCH" if config.watchdog else "PUBLISH"

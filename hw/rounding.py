@@ -5,6 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 
 from kappa_rtl.golden.formats import Fixed, Overflow, Rounding
+from kappa_rtl.golden.widths import Interval
 
 
 def round_up(rounding: Rounding, *, lsb: Value, guard: Value, sticky: Value, negative: Value) -> Value:
@@ -60,42 +61,54 @@ def fit(value: Value, fmt: Fixed) -> tuple[Value, Value]:
     return fitted, beyond
 
 
+def only_rail(fmt: Fixed, within: Interval) -> int | None:
+    """The rail to which values of an interval are clipped, where there is but one: a register can be set to it."""
+    low, high = fmt.rails
+    if fmt.overflow in (Overflow.WRAP, Overflow.ZERO):
+        return None
+    return high if within.low >= low else low if within.high <= high else None
+
+
+LOWEST = 6
+"""Bits of the lowest digit in which a word is compared with its rails."""
+
+
 def rails(m: Module, value: Value, fmt: Fixed) -> tuple[Value, Value]:
     """Whether a word of ``fmt`` lay on a rail, and whether near one: of the word a cycle before. Registers without reset."""
     low, high = fmt.rails
     near = fmt.near_rail
-    ranks: dict[tuple[int, int, int], Value] = {}
+    ranks: dict[tuple[int, ...], Value] = {}
     return _beyond(m, value, high, -low - 1, ranks), _beyond(m, value, near, near - 1, ranks)
 
 
-def _beyond(m: Module, value: Value, positive: int, negative: int, ranks: dict[tuple[int, int, int], Value]) -> Value:
+def _beyond(m: Module, value: Value, positive: int, negative: int, ranks: dict[tuple[int, ...], Value]) -> Value:
     """Whether a signed value's magnitude, less one if it is negative, was at least the bound of its sign a cycle before.
 
-    Digit by digit, and a digit has as many bits as a look-up table takes beside the sign. ``ranks`` holds the registers of the
-    digits, by their places and bounds.
+    Digit by digit: but for the lowest, with which nothing is carried on, one has as many bits as a look-up table takes beside the
+    sign. ``ranks`` holds the registers of the digits, by their places and bounds.
     """
     positive, negative = max(0, positive), max(0, negative)
     bits = max(len(value) - 1, positive.bit_length(), negative.bit_length())
     value = extended(value, bits + 1)
 
-    def rank(place: int, at_least: tuple[int, int]) -> Value:
-        digit = value[place : min(place + 3, bits)] ^ value[-1].replicate(min(3, bits - place))
-        if at_least == (0, 0):
-            return Const(1, 1)
-        if not any(bound < 1 << len(digit) for bound in at_least):
-            return Const(0, 1)
-        found = Signal(name="rank" + "_".join(map(str, (place, *at_least))), reset_less=True)
-        above, below = (_at_least(digit, bound) for bound in at_least)
-        m.d.sync += found.eq(Mux(value[-1], below, above))
-        return found
+    def rank(place: int, end: int, *at_least: int) -> Value:
+        if (place, *at_least) not in ranks:
+            digit = value[place:end] ^ value[-1].replicate(end - place)
+            above, below = (_at_least(digit, bound) for bound in at_least)
+            if at_least == (0, 0) or not any(bound < 1 << end - place for bound in at_least):
+                ranks[place, *at_least] = above
+            else:
+                ranks[place, *at_least] = found = Signal(name="rank" + "_".join(map(str, (place, *at_least))), reset_less=True)
+                m.d.sync += found.eq(Mux(value[-1], below, above))
+        return ranks[place, *at_least]
 
     result: Value = Const(1, 1)
-    for place in range(0, bits, 3):
-        up, down = ((bound >> place) % (1 << min(3, bits - place)) for bound in (positive, negative))
-        for key in ((place, up, down), (place, up + 1, down + 1)):
-            if key not in ranks:
-                ranks[key] = rank(place, key[1:])
-        result = ranks[place, up + 1, down + 1] | (ranks[place, up, down] & result)
+    for place in (0, *range(LOWEST, bits, 3)):
+        end = min(place + 3 if place else LOWEST, bits)
+        up, down = ((bound >> place) % (1 << end - place) for bound in (positive, negative))
+        result = rank(place, end, up, down) & result
+        if place:
+            result = rank(place, end, up + 1, down + 1) | result
     return result
 
 

@@ -1,17 +1,21 @@
-"""Scalars on wires, and the one arithmetic unit that all scalar work shares."""
+"""Scalars on wires, and the accumulator on which all scalar work is done."""
 
 from __future__ import annotations
 
 import enum
-from typing import Any
+import functools
+import operator
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, ValueLike, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.golden.formats import Scalar, ScalarFormat
 
+from .chain import chained
 from .divider import Divider
 from .multiplier import Multiplier
 from .sqrt import SquareRoot
@@ -19,24 +23,28 @@ from .sqrt import SquareRoot
 __all__ = ["Operation", "ScalarUnit", "constant", "scalar_layout"]
 
 
-LEAPS = (8, 3, 1)
-"""Places that a shift takes in one cycle: the largest of these that is not beyond its end."""
-
-
 CHUNK = 17
-"""Bits of the multiplicand that one hardware multiplier takes: 18 less a sign."""
+"""Bits of a factor that one hardware multiplier takes: 18 less a sign."""
 
 
 class Operation(enum.Enum):
-    """What the unit does with its operands a and b."""
+    """What becomes of the accumulator y and the operand x. A value is the set of what the unit does for it, a bit each."""
 
-    ADD = 0  #: rnd(a + b)
-    MUL = 1  #: rnd(a * b)
-    DIV = 2  #: rnd(a / b)
-    MAX = 3  #: the larger one
+    HOLD = 0  #: y
+    LOAD = 1  #: x
+    MAX = 2  #: the larger one
     MIN = 4  #: the smaller one
-    STEP = 5  #: a * b on the step grid, an integer
-    ROOT = 6  #: rnd of the root of the next radicand; a.e is the exponent it has when nothing was shifted
+    MUL = 8  #: rnd(x * y)
+    ADD = 16  #: rnd(x + y)
+    PRODUCT = MUL | 32  #: x * y, for the STEP that follows: cut off, what is lost is remembered, and no bound on the exponent
+    STEP = ADD | 64  #: y on the grid whose exponent x has, an integer in ``step``
+    DIVIDE = 128  #: y, while y / x is begun
+    UNDER = 256  #: y, while x / y is begun; by zero it is the largest scalar, and no overflow
+    QUOTIENT = 512  #: rnd of the quotient that was begun
+    ROOT = 1024  #: rnd of the root of the radicand that came; x has the exponent of an integer that was not shifted
+
+
+SHORT = (Operation.HOLD, Operation.LOAD, Operation.MAX, Operation.MIN, Operation.DIVIDE, Operation.UNDER)
 
 
 def scalar_layout(fmt: ScalarFormat) -> data.StructLayout:
@@ -49,66 +57,72 @@ def constant(value: Scalar, fmt: ScalarFormat) -> data.Const:
     return scalar_layout(fmt).const({"m": value.m, "e": value.e})
 
 
-def request_layout(fmt: ScalarFormat) -> data.StructLayout:
-    return data.StructLayout({"op": Operation, "a": scalar_layout(fmt), "b": scalar_layout(fmt)})
+class Row(NamedTuple):
+    """A term of a sum, ``value * 2**place``."""
 
-
-def response_layout(fmt: ScalarFormat, step_bits: int) -> data.StructLayout:
-    return data.StructLayout({"value": scalar_layout(fmt), "step": unsigned(step_bits), "overflow": 1, "underflow": 1})
-
-
-def radicand_layout(width: int) -> data.StructLayout:
-    return data.StructLayout({"value": unsigned(width), "shift": range(width // 2 + 1)})
+    place: int
+    value: Value
 
 
 class ScalarUnit(wiring.Component):
-    """Add, multiply, divide, compare and root of scalars, each correctly rounded; one operation at a time.
+    """An accumulator ``y`` and what can be done to it; every operation is correctly rounded, and takes its fixed time.
 
-    ``R`` is the working register: a carry bit, M bits of result, and K fraction bits, K = max(M, step_bits + 1). Every
-    operation brings its exact result there, with what fell off below in a sticky bit, and one rounder (nearest, ties to
-    even) serves them all::
+    All but the comparisons end in one sum, ``work = x * y`` or ``work = larger + smaller * 2**-places``: to shift is to multiply
+    by a power of two, for the multipliers are there. One rounder behind it (nearest, ties to even) serves sums, products, steps,
+    and the digits of the divider and the root, which work beside everything else until they are asked for::
 
-        ADD     START -> SORT -> SHIFT the smaller operand right -> SUM -> CARRY -> ROUND -> RANGE
-        MUL     START -> MULTIPLY, `digit` bits a cycle                 -> CARRY -> ROUND -> RANGE
-        STEP    START -> MULTIPLY -> SHIFT to the step grid -> TRIM              -> ROUND -> RANGE
-        DIV     START -> DIVIDE                                                  -> ROUND -> RANGE
-        ROOT    START -> EXTRACT                                                 -> ROUND -> RANGE
-        MAX/MIN START -> SORT
+        MUL, PRODUCT  START -> multipliers, two cycles -> terms -> ... -> work -> ROUND -> LAND
+        ADD, STEP     START -> ALIGN -> SHIFT -> multipliers, and as above
+        QUOTIENT, ROOT     until the digits are there                  -> ROUND -> LAND
 
-    Overflow gives the largest finite scalar and ``overflow``; underflow gives zero and ``underflow``; x/0 is an overflow
-    for x > 0 and zero for x = 0. STEP rounds the exact product once and saturates.
+    Overflow gives the largest finite scalar and ``overflow``; underflow gives zero and ``underflow``; y/0 is an overflow
+    for y > 0 and zero for y = 0. The step is the exact product, rounded once; it saturates.
 
     Args:
         fmt: the scalar format.
         step_bits, step_fraction: width and fraction bits of the step grid.
         radicand_bits: width of the normalised radicand, even.
-        digit: multiplier bits consumed per cycle, at most 17.
 
-    Ports: ``i`` requests, ``radicand`` normalised integers for ROOT, ``o`` responses. An operation starts when the
-    previous response was taken. :attr:`latency` bounds the cycles from request to response.
+    Ports: ``op`` and ``x``, taken as ``go`` is high, which it may be when ``done`` is; ``began`` is high in the cycle after it.
+    ``radicand`` normalised integers, each begins a root. ``y`` the accumulator, ``step`` the step. ``overflow`` and
+    ``underflow`` are high for one cycle.
+
+    Latency: :meth:`cycles`, from one ``go`` to the next. Reset: idle, y not defined.
     """
 
-    def __init__(self, *, fmt: ScalarFormat, step_bits: int, step_fraction: int, radicand_bits: int, digit: int = 12) -> None:
+    def __init__(self, *, fmt: ScalarFormat, step_bits: int, step_fraction: int, radicand_bits: int) -> None:
         self.fmt, self.step_bits, self.step_fraction = fmt, step_bits, step_fraction
-        self.radicand_bits, self.digit = radicand_bits, min(digit, fmt.mantissa_bits, CHUNK)
-        self.fraction = max(fmt.mantissa_bits, step_bits + 1)
+        self.radicand_bits = radicand_bits
+        self.width = max(fmt.mantissa_bits, step_bits + 1)  # of a factor: mantissas are at its top
+        grid = self.width - fmt.mantissa_bits - step_fraction
+        self.step_exponent = grid
+        """The x.e of a STEP: the exponent of a mantissa that counts ulps of the step grid, in a factor's whole width."""
+        self.exponent_bits = ((1 << fmt.exponent_bits) + 2 * self.width + abs(grid) + 2).bit_length() + 1
+        self.divider = Divider(fmt.mantissa_bits)
+        self.root = SquareRoot(radicand_bits, fmt.mantissa_bits + 1)
         super().__init__(
             {
-                "i": In(stream.Signature(request_layout(fmt))),
-                "radicand": In(stream.Signature(radicand_layout(radicand_bits))),
-                "o": Out(stream.Signature(response_layout(fmt, step_bits))),
+                "op": In(Operation),
+                "x": In(self.operand),
+                "go": In(1),
+                "done": Out(1),
+                "began": Out(1),
+                "radicand": In(stream.Signature(unsigned(radicand_bits))),
+                "y": Out(scalar_layout(fmt)),
+                "step": Out(step_bits),
+                "overflow": Out(1),
+                "underflow": Out(1),
             }
         )
 
     @property
-    def client(self) -> wiring.Signature:
-        """How a client sees the unit: it sends a request, then takes the response."""
-        request, response = request_layout(self.fmt), response_layout(self.fmt, self.step_bits)
-        return wiring.Signature({"request": Out(stream.Signature(request)), "response": In(stream.Signature(response))})
+    def operand(self) -> data.StructLayout:
+        """A scalar with room for exponents beyond its range."""
+        return data.StructLayout({"m": unsigned(self.fmt.mantissa_bits), "e": signed(self.exponent_bits)})
 
-    def latencies(self, *order: Operation) -> int:
-        """The most cycles that a client of a shared unit spends on operations one after the other; see ``shared.py``."""
-        return sum(self.latency[op] + 2 for op in order)
+    def literal(self, exponent: int) -> data.Const:
+        """An operand of which the exponent alone counts."""
+        return self.operand.const({"m": 0, "e": exponent})
 
     @classmethod
     def for_config(cls, config: ThrottleConfig) -> ScalarUnit:
@@ -120,307 +134,383 @@ class ScalarUnit(wiring.Component):
         )
 
     @property
+    def _levels(self) -> int:
+        """Of the tree that adds a product's terms."""
+        a, b = -(-self.width // CHUNK), -(-(self.width + 1) // CHUNK)
+        return (a + b - 1).bit_length()
+
+    @property
+    def _round(self) -> tuple[int, int]:
+        """Cycles after the first in which a product and a sum are rounded."""
+        product = Multiplier.latency + self._levels
+        return product, product + 2
+
+    def cycles(self, op: Operation) -> int:
+        """From taking an operation to being done with it: ``done`` is high in the last one. Digits: if they were there before."""
+        product, total = self._round
+        if op in SHORT:
+            return 2
+        if op in (Operation.QUOTIENT, Operation.ROOT):
+            return self.waiting
+        return 1 + (product if op in (Operation.MUL, Operation.PRODUCT) else total) + 2
+
+    @property
     def latency(self) -> dict[Operation, int]:
-        """The most cycles from accepting a request (a radicand waiting) to offering the response, by operation."""
-        bits = self.fmt.mantissa_bits
-        digits = -(-bits // self.digit)
+        """The most cycles by operation; of a QUOTIENT or a ROOT, from the beginning of its digits."""
+        digits = {Operation.QUOTIENT: self.division, Operation.ROOT: max(self.waiting, self.root.longest + 4)}
+        return {op: digits.get(op) or self.cycles(op) for op in Operation}
 
-        def shift(places: int) -> int:
-            def cycles(n: int) -> int:
-                return 1 + cycles(n - next(leap for leap in LEAPS if leap <= n)) if n else 0
+    @property
+    def division(self) -> int:
+        """The most cycles of a DIVIDE or UNDER and a QUOTIENT behind it."""
+        return max(self.divider.latency + 4, 2 + self.waiting)
 
-            return max(map(cycles, range(places + 1)))
-
-        return {
-            Operation.ADD: shift(bits + 1) + 7,
-            Operation.MUL: digits + 8,
-            Operation.DIV: bits + 7,
-            Operation.MAX: 3,
-            Operation.MIN: 3,
-            Operation.STEP: digits + shift(self.fraction + 2) + 8,
-            Operation.ROOT: bits + 6,
-        }
+    @property
+    def waiting(self) -> int:
+        """The cycles of a QUOTIENT or a ROOT whose digits are there."""
+        return self._round[1] + 4
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        bits, exponent_bits, digit = self.fmt.mantissa_bits, self.fmt.exponent_bits, self.digit
-        fraction = self.fraction
-        layout = scalar_layout(self.fmt)
+        m.submodules.divider = divider = self.divider
+        m.submodules.root = root = self.root
+        bits, width, exponent_bits = self.fmt.mantissa_bits, self.width, self.fmt.exponent_bits
+        pad = width - bits
+        exponent = signed(self.exponent_bits)
+        product_round, sum_round = self._round
 
-        op = Signal(Operation, reset_less=True)
-        a = Signal(layout, reset_less=True)
-        b = Signal(layout, reset_less=True)
-        work = Signal(fraction + bits + 1, reset_less=True)
-        sticky = Signal(reset_less=True)
-        e = Signal(signed(exponent_bits + 3), reset_less=True)
-        # The one adder of exponents; what it adds was chosen in the cycle before.
-        addend = Signal.like(e, reset_less=True)
-        begun = Signal(reset_less=True)  # a division or a root, since the cycle before
-        summed_e = Signal.like(e)
-        m.d.comb += summed_e.eq(e + addend)
-        count = Signal(range(max(fraction + 4, bits + 3)), reset_less=True)
-        aligned = Signal(reset_less=True)  # a product that is on the step grid as it is
-        above = Signal(fraction + 2 - self.step_bits, reset_less=True)  # what of a rounded step its grid has no bits for
-        value = Signal(layout, reset_less=True)
-        step = Signal(self.step_bits, reset_less=True)
-        overflow = Signal(reset_less=True)
-        underflow = Signal(reset_less=True)
+        x = Signal(self.operand, reset_less=True)
+        y_m = Signal(width, reset_less=True)  # a scalar's mantissa is at the top
+        y_e = Signal(exponent, reset_less=True)
+        x_m = Cat(Const(0, pad), x.m)
+        m.d.comb += [self.y.m.eq(y_m[pad:]), self.y.e.eq(y_e)]
 
-        m.submodules.divider = divider = Divider(bits)
-        m.submodules.square_root = root = SquareRoot(self.radicand_bits, bits + 1)
+        # ------------------------------------------------------------ which operation, and where it is
+
+        asked = Signal(self.op.shape(), reset_less=True)
+        (loads, largest_of, smallest_of, multiplies, adds, cuts, steps, _, under, quotes, roots) = asked
+        short, digits, integer, subtracts, apart = (
+            Signal(name=name, reset_less=True) for name in ("short", "digits", "integer", "subtracts", "apart")
+        )
+        with m.If(self.go):
+            m.d.sync += [
+                asked.eq(self.op),
+                short.eq(~Cat(self.op[i] for i in (3, 4, 9, 10)).any()),
+                digits.eq(self.op[9] | self.op[10]),
+                integer.eq(self.op[5] | self.op[6]),
+                subtracts.eq(self.op[4] | self.op[7] | self.op[8]),
+                apart.eq(self.op[3] | self.op[9]),
+            ]
+
+        begins = Signal()
+        m.d.sync += begins.eq(self.go & (self.op[7] | self.op[8]))
+        phase = Signal(sum_round + 1, init=1 << sum_round)  # one-hot; stays in the last one
+        done = Signal(init=1)
+        waiting = Signal()
+        at_sum, listens_quotient, listens_root = (Signal(name=name) for name in ("at_sum", "listens_quotient", "listens_root"))
+        chooses = Signal()
+        rounds = Signal()
+        lands = Signal()
+        began, second, last = phase[0], phase[1], phase[-1]
         m.d.comb += [
-            divider.i.payload.dividend.eq(a.m),
-            divider.i.payload.divisor.eq(b.m),
-            root.i.payload.eq(self.radicand.payload.value),
-            self.o.payload.value.eq(value),
-            self.o.payload.step.eq(step),
-            self.o.payload.overflow.eq(overflow),
-            self.o.payload.underflow.eq(underflow),
+            self.done.eq(done),
+            self.began.eq(began),
+            chooses.eq(at_sum | (listens_quotient & divider.o.valid) | (listens_root & root.o.valid)),
+            divider.o.ready.eq(listens_quotient),
+            root.o.ready.eq(listens_root),
+        ]
+        m.d.sync += [
+            at_sum.eq((multiplies & phase[product_round - 1]) | (adds & phase[sum_round - 1])),
+            listens_quotient.eq(waiting & quotes & last),
+            listens_root.eq(waiting & roots & last),
+            rounds.eq(chooses),
+            lands.eq(rounds),
+            phase.eq(Cat(0, phase[:-1]) | (last << sum_round)),
+        ]
+        with m.If(self.go):
+            m.d.sync += [phase.eq(1), done.eq(0), waiting.eq(1), x.eq(self.x)]
+        with m.Elif(rounds | (short & began)):
+            m.d.sync += done.eq(1)
+        with m.If(chooses):
+            m.d.sync += waiting.eq(0)
+
+        # ------------------------------------------------------------ comparison
+
+        # Mantissas are normalised, so (non-zero, exponent, mantissa) orders scalars; the exponents' signs change sides.
+        def key(m_: Value, e: Value, sign_of: Value) -> Value:
+            return Cat(m_, e[: exponent_bits - 1], sign_of[exponent_bits - 1], m_[-1])
+
+        difference = Signal(bits + exponent_bits + 2)  # its sign is that of the adder, and no inverter behind it
+        less = Signal(reset_less=True)  # x < y
+        m.d.comb += difference.eq(key(x.m, x.e, y_e) - key(y_m[pad:], y_e, x.e))
+        m.d.sync += less.eq(difference[-1])
+        takes_x = second & (loads | Mux(less, smallest_of, largest_of))
+
+        # ------------------------------------------------------------ which of them is shifted, and how far
+
+        total = Signal(exponent, reset_less=True)  # x.e + y.e, or the gap between them
+        back = Signal(self.exponent_bits, reset_less=True)  # the other way round
+        e_sum = chained(
+            m,
+            "exponents",
+            lambda x, y, subtracts: x,
+            lambda x, y, subtracts: y ^ subtracts,
+            Cat(subtracts, x.e),
+            Cat(0, y_e),
+            subtracts,
+        )
+        m.d.sync += [total.eq(e_sum[1:]), back.eq(y_e - x.e)]
+        gap = total
+        second_is_y = Signal(reset_less=True)  # the factor that is shifted, the dividend
+        drops = Signal()  # it lies below the guard bit, which is zero, and so decides nothing
+        small = Signal(width)
+        m.d.comb += small.eq(Mux(drops, 0, Mux(second_is_y, y_m, x_m)))
+        places = Mux(gap[-1], back, gap.as_unsigned())
+        reach = (width + 1).bit_length()
+        near = ~(gap[reach:].any() & back[reach:].any())  # of one of them it is the sign
+        # One of each is high: the places in fours, and what is left of them.
+        fours = Signal(width // 4 + 1, reset_less=True)
+        ones = Signal(4, reset_less=True)
+        m.d.sync += [
+            fours.eq(Mux(second & adds, Cat(places[2:reach] == i for i in range(len(fours))), 0)),
+            ones.eq(Cat(places[:2] == i for i in range(4))),
+            drops.eq(second & adds & ~near),
+        ]
+        power = Cat(fours[(width - i) // 4] & ones[(width - i) % 4] for i in range(width + 1))
+        saturates = Signal(reset_less=True)
+        with m.If(second):
+            m.d.sync += saturates.eq(gap[-1] & y_m[-1])
+        with m.If(second & adds):
+            m.d.sync += second_is_y.eq(steps | ~y_m[-1] | (x.m[-1] & ~gap[-1]))
+        with m.If(self.go):
+            m.d.sync += second_is_y.eq(self.op[7] | self.op[10])
+
+        # ------------------------------------------------------------ product and sum
+
+        factor = power | Mux(multiplies, Cat(0, y_m), 0)
+        # The larger one, whichever it is, for a sum.
+        larger_x, larger_y = (Signal(width, name=f"larger_{of}", reset_less=True) for of in "xy")
+        m.d.sync += [
+            larger_x.eq(Mux(adds & ~steps & second_is_y, x_m, 0)),
+            larger_y.eq(Mux(adds & ~steps & ~second_is_y, y_m, 0)),
+        ]
+        parts: dict[int, list[tuple[int, Value]]] = {}
+        for i in range(0, width, CHUNK):
+            for j in range(0, width + 1, CHUNK):
+                one, other = small[i : i + CHUNK], factor[j : j + CHUNK]
+                multiplier = Multiplier(len(one) + 1, len(other) + 1)
+                m.submodules[f"multiplier{i // CHUNK}_{j // CHUNK}"] = multiplier
+                m.d.comb += [multiplier.a.eq(Cat(one, 0)), multiplier.b.eq(Cat(other, 0)), multiplier.enable.eq(1)]
+                parts.setdefault(i - j, []).append((i + j, multiplier.o[: len(one) + len(other)]))
+        # Products that are two chunks apart stand side by side in one row.
+        rows = []
+        for found in parts.values():
+            start = found[0][0]
+            row = Cat()
+            for place, value in found:
+                row = Cat(_padded(row, place - start), value)
+            rows.append(Row(start, row))
+        # The one at the bottom reaches to the top, and takes the larger one.
+        low, *rows = sorted(rows, key=lambda row: row.place)
+        value = _padded(low.value, 2 * width + 1)
+        high = chained(
+            m,
+            "addition",
+            lambda a, b, c: a | b,
+            lambda a, b, c: c,
+            Cat(larger_x, Const(0, 1)),
+            Cat(larger_y, Const(0, 1)),
+            value[width:],
+        )
+        rows = [Row(0, Cat(value[:width], high)), *_sums(m, rows, 0, 2 * width + 1)]
+        first = Signal(2 * width + 1, name="work0", reset_less=True)
+        m.d.sync += first.eq(rows[0].value)
+        rows[0] = Row(0, first)
+        level = 1
+        while len(rows) > 1:
+            rows = _sums(m, rows, level, 2 * width + 1)
+            level += 1
+        assert level == self._levels
+        work = _padded(rows[0].value, 2 * width + 1)
+
+        # ------------------------------------------------------------ exponents
+
+        # That of a quotient, x / y or y / x; the other one is zero.
+        under_e, over_e = (Signal(exponent, name=name, reset_less=True) for name in ("under_e", "over_e"))
+        has_gap = Signal()
+        m.d.sync += has_gap.eq(begins)
+        with m.If(has_gap):
+            m.d.sync += [under_e.eq(Mux(under, gap, 0)), over_e.eq(Mux(under, 0, back))]
+        # What the exponent is the sum of: of a product or a quotient, a sum or a root, each zero where it does not count.
+        base, x_e, other_e = (Signal(exponent, name=name, reset_less=True) for name in ("base", "x_e", "other_e"))
+        offset = Signal(exponent, reset_less=True)
+        m.d.sync += [
+            base.eq(Mux(apart, Mux(quotes, under_e | over_e, total), 0)),
+            x_e.eq(Mux(~apart & second_is_y, x.e, 0)),
+            other_e.eq(Mux(~apart & ~second_is_y, y_e, 0)),
+        ]
+        m.d.sync += offset.eq(
+            Mux(multiplies, bits - 1, Mux(quotes, Mux(divider.o.payload.below, -bits, 1 - bits), 0))
+            | Mux(roots, ~_padded(root.o.payload.shift, self.exponent_bits), 0)  # and one more, below
+        )
+        e = Signal(exponent, reset_less=True)
+        m.d.sync += e.eq(_total(m, "exponent", base, x_e, offset, other_e, roots))
+
+        bounded = Signal(reset_less=True)
+        endless = Signal(reset_less=True)
+        infinite = Signal(reset_less=True)  # the quotient
+        silent = Signal(reset_less=True)  # which is no overflow
+        m.d.sync += [endless.eq(quotes & infinite), bounded.eq(~integer & ~(quotes & infinite))]
+        # ------------------------------------------------------------ digits
+
+        with m.If(begins):
+            m.d.sync += [infinite.eq(Mux(under, ~y_m[-1], y_m[-1] & ~x.m[-1])), silent.eq(under & ~y_m[-1])]
+        divisor_x, divisor_y = (Signal(bits, name=f"divisor_{of}", reset_less=True) for of in "xy")  # one of them is zero
+        with m.If(begins):
+            m.d.sync += [
+                divisor_x.eq(Mux(second_is_y, x.m, 0)),
+                divisor_y.eq(Mux(second_is_y, 0, y_m[pad:])),
+            ]
+        m.d.comb += [
+            divider.i.valid.eq(begins),  # which begins; the divisor stands
+            divider.i.payload.dividend.eq(Cat(small[pad:-1], small[-1] | (under & ~y_m[-1]))),  # for 0 / 0 is large, too
+            divider.i.payload.divisor.eq(divisor_x | divisor_y),
+        ]
+        wiring.connect(m, wiring.flipped(self.radicand), root.i)
+
+        # ------------------------------------------------------------ rounding
+
+        top = work[-1]
+        lost = Signal()  # what a PRODUCT cut off; not after a reset, when no STEP follows
+        # Where a mantissa comes from, its guard bit below it; all but one are then held at zero, which costs no logic.
+        sources: dict[str, tuple[Value, Value]] = {
+            "high": (~digits & top, work[width:]),
+            "low": (~digits & ~top, work[width - 1 : -1]),
+            "quotient": (quotes, Cat(Const(0, pad), divider.o.payload.quotient)),
+            "root": (roots, Cat(Const(0, pad), root.o.payload.root)),
+        }
+        # Whether there is anything below that, in parts; digits decide by their guard alone, or have a sticky bit.
+        half = width // 2
+        parts_below = [(top & work[width - 1]) | lost, work[:half].any(), work[half : width - 1].any()]
+        if pad:  # a scalar's mantissa is shorter than an integer
+            parts_below.append(~integer & Mux(top, work[width:], work[width - 1 : -1])[:pad].any())
+            sources = {name: (here, Mux(integer, value, value[pad:])) for name, (here, value) in sources.items()}
+        kept = {name: Signal(width, name=f"kept_{name}", reset_less=True) for name in sources}
+        guard, up, carries = (Signal(name=name, reset_less=True) for name in ("guard", "up", "carries"))
+        below = Signal(len(parts_below), reset_less=True)
+        sticky = below.any()
+        for name, (here, value) in sources.items():
+            m.d.sync += kept[name].eq(Mux(here, value[1:], 0))
+        first_below = _either(Mux(here, value[0], 0) for here, value in sources.values())
+        m.d.sync += [
+            guard.eq(first_below),
+            up.eq(first_below & ~cuts),
+            below.eq(Mux(digits, quotes | root.o.payload.sticky, Cat(parts_below))),
+            carries.eq(top & ~digits),
+        ]
+        with m.If(rounds):
+            m.d.sync += lost.eq(cuts & (guard | sticky))  # for the STEP
+
+        raised = Signal(width + 1)
+        one, other, third, fourth = (Cat(part, Const(0, 1)) for part in kept.values())
+        m.d.comb += raised.eq(_total(m, "rounder", one, other, third, fourth, up))  # a tie, too: then back to even
+        leading = _either(kept.values())
+        some = Mux(integer, leading[-1], leading[bits - 1]) if pad else leading[-1]
+        # Whether it is out of its range, and whether it is at an end of it, where the next one is not what it is.
+        large_e, small_e, last_e, before_e = (
+            Signal(name=name, reset_less=True) for name in ("large_e", "small_e", "last_e", "before_e")
+        )
+        high = self.fmt.exponents[1]
+        over_e = e[exponent_bits - 1 :]  # what an exponent within its range has all alike
+        full_e = e[: exponent_bits - 1].all()
+        is_last, is_before = full_e & ~over_e.any(), full_e & ~over_e[0] & over_e[1:].all()
+        m.d.sync += [
+            large_e.eq(some & ((~e[-1] & over_e.any() & bounded) | endless)),
+            small_e.eq(e[-1] & ~over_e.all() & ~is_before & bounded),
+            last_e.eq(some & is_last & bounded),
+            before_e.eq(is_before & bounded),
         ]
 
-        # Mantissas are normalised, so (non-zero, exponent, mantissa) orders scalars; flipping the exponent's sign bit
-        # makes it compare as unsigned.
-        def key(x: Any) -> Value:
-            return Cat(x.m, x.e.as_unsigned() ^ (1 << exponent_bits - 1), x.m[-1])
+        value = Signal(width, reset_less=True)
+        # The exponent is the next one: for a carry into the work, or one out of the rounding.
+        carried, carried_on = Signal(reset_less=True), Signal(reset_less=True)
+        higher = carried | carried_on
+        highest = Signal(reset_less=True)  # an integer's top bit
+        rounded = Cat(raised[0] & (sticky | ~up), raised[1 : width - 1], leading[-1])  # the leading one stays one
+        m.d.sync += [
+            value.eq(rounded),
+            carried.eq(carries),
+            carried_on.eq(raised[bits] & ~integer if pad else raised[bits]),
+            highest.eq(raised[width - 1]),
+        ]
+        if pad:
+            m.d.sync += value.eq(Mux(integer, rounded, Cat(Const(0, pad), rounded[: bits - 1], leading[bits - 1])))
 
-        smaller = Signal(reset_less=True)  # a < b
-        apart = Signal(signed(exponent_bits + 1), reset_less=True)  # exponent of a less that of b
+        # ------------------------------------------------------------ back into the accumulator
 
-        # How far down the shift goes; beyond its reach the shifted operand is below the guard bit, and all of it is sticky.
-        # The step's integer part sits above `bits` fraction bits of `work`; e is the product's exponent when this is used.
-        down = Signal(signed(exponent_bits + 10), reset_less=True)
-        beyond = Signal(reset_less=True)
-        to_step = fraction + 1 - 2 * bits - self.step_fraction
-
-        digits = -(-bits // digit)
-        cycle = Signal(digits + 3, reset_less=True)  # of a multiplication, one-hot: a compared count would be the slowest path
-        # The multiplicand in chunks, one hardware multiplier for each; every other chunk's product fits beside the next one's.
-        chunks = []
-        for low_bit in range(0, bits, CHUNK):
-            chunk = Multiplier(min(CHUNK, bits - low_bit) + 1, digit + 1)
-            m.submodules[f"multiplier{low_bit // CHUNK}"] = chunk
-            m.d.comb += [chunk.a.eq(Cat(a.m[low_bit : low_bit + CHUNK], 0)), chunk.enable.eq(1)]
-            chunks.append(chunk)
-        even, odd = (Cat(*(_padded(chunk.o, 2 * CHUNK) for chunk in found)) for found in (chunks[::2], chunks[1::2]))
-        partial = Signal(bits + digit, reset_less=True)
-        m.d.sync += partial.eq(even + (odd << CHUNK))
-        padding = digit * digits - bits  # below the multiplier, so that its top digit is a full one
-        multiplier = Signal(digit * digits, reset_less=True)
-        m.d.comb += [chunk.b.eq(Cat(multiplier[:digit], 0)) for chunk in chunks]
-        place = fraction - bits + 1 - padding + digit * (digits - 1)
-        is_step = Signal(reset_less=True)
-        m.d.sync += is_step.eq(op == Operation.STEP)
-
-        def at(position: int) -> Value:
-            """The bits of the result above a binary point, with the guard bit as the lowest."""
-            return work[position - 1 :]
-
-        kept = at(fraction) if fraction == bits else Mux(is_step, at(bits), at(fraction))
-        rounded = Signal(fraction + 2)
-        tie = kept[0] & ~sticky  # goes up, then back to even
-        raised = (kept >> 1) + kept[0]
-        m.d.comb += rounded.eq(Cat(raised[0] & ~tie, raised[1:]))
-        carried = Signal(reset_less=True)  # all ones were rounded up
-        next_e = Signal.like(e)  # e + 1
-        final_e = Signal.like(e)
-        m.d.comb += final_e.eq(Mux(carried, next_e, e))
-
-        def beyond_range(exponent: Value) -> Value:
-            """Too small, and too large."""
-            top = exponent[exponent_bits - 1 :]
-            return Cat(top[-1] & ~top.all(), ~top[-1] & top.any())
-
-        limits, next_limits = Signal(2, reset_less=True), Signal(2, reset_less=True)  # of e, and of e + 1
-        too_small, too_large = Mux(carried, next_limits, limits)
-
-        largest = constant(self.fmt.largest, self.fmt)
-
-        no_scalar = is_step | ~value.m[-1]  # in RANGE: a step, or the root of zero
-
-        with m.FSM() as fsm:
-            with m.State("IDLE"):
-                m.d.comb += self.i.ready.eq(1)
-                m.d.sync += [
-                    op.eq(self.i.payload.op),
-                    a.eq(self.i.payload.a),
-                    b.eq(self.i.payload.b),
-                    sticky.eq(0),
-                    overflow.eq(0),
-                    underflow.eq(0),
-                    step.eq(0),
-                    work.eq(0),
-                ]
-                with m.If(self.i.valid):
-                    m.next = "START"
-
-            with m.State("START"):
-                m.d.sync += [
-                    smaller.eq(key(a) < key(b)),
-                    apart.eq(a.e - b.e),
-                    e.eq(a.e),
-                    addend.eq(b.e),
-                    begun.eq(0),
-                ]
-                with m.Switch(op):
-                    with m.Case(Operation.ADD, Operation.MAX, Operation.MIN):
-                        m.next = "SORT"
-                    with m.Case(Operation.MUL, Operation.STEP):
-                        m.d.sync += [cycle.eq(1), multiplier.eq(b.m << padding)]
-                        m.next = "MULTIPLY"
-                        with m.If(~(a.m[-1] & b.m[-1])):
-                            m.next = "RESPOND"
-                    with m.Case(Operation.DIV):
-                        m.d.sync += addend.eq(~b.e)  # -b.e - 1
-                        with m.If(~a.m[-1]):
-                            m.next = "RESPOND"
-                        with m.Elif(~b.m[-1]):
-                            m.next = "INFINITE"
-                        with m.Else():
-                            m.d.comb += divider.i.valid.eq(1)
-                            m.next = "DIVIDE"
-                    with m.Default():
-                        m.d.comb += [root.i.valid.eq(self.radicand.valid), self.radicand.ready.eq(root.i.ready)]
-                        m.d.sync += addend.eq(-self.radicand.payload.shift)
-                        m.next = "START"
-                        with m.If(self.radicand.valid & root.i.ready):
-                            m.next = "EXTRACT"
-
-            with m.State("INFINITE"):
-                m.d.sync += [overflow.eq(1), value.eq(largest)]
-                m.next = "RESPOND"
-
-            with m.State("SORT"):
-                m.d.sync += [
-                    addend.eq(1),
-                    work[fraction : fraction + bits].eq(Mux(smaller, a.m, b.m)),
-                    count.eq(Mux(smaller, -apart, apart)),
-                    beyond.eq(Mux(smaller, apart < -(bits + 1), apart > bits + 1)),
-                ]
-                with m.If(smaller):
-                    m.d.sync += [a.eq(b), e.eq(b.e)]
-                m.next = "SHIFT"
-                with m.If(apart == 0):
-                    m.next = "SUM"
-                # The sum with zero is the larger operand; any other sum overwrites it.
-                m.d.sync += value.eq(Mux(smaller ^ (op == Operation.MIN), b, a))
-                with m.If((op != Operation.ADD) | ~Mux(smaller, a.m[-1], b.m[-1])):
-                    m.next = "RESPOND"
-
-            with m.State("MULTIPLY"):
-                shifted = work >> digit
-                m.d.sync += [
-                    multiplier.eq(multiplier >> digit),
-                    work.eq(Cat(shifted[:place], shifted[place:] + partial)),
-                    cycle.eq(cycle << 1),
-                    down.eq(to_step - e),
-                    beyond.eq(down > fraction + 2),
-                    count.eq(down),
-                    aligned.eq(down == 0),
-                ]
-                with m.If(cycle[:3].any()):  # the first partial product is still on its way
-                    m.d.sync += work.eq(0)
-                with m.If(cycle[0]):
-                    m.d.sync += [e.eq(summed_e), addend.eq(bits - 1)]
-                with m.If(cycle[-1]):
-                    m.d.sync += [e.eq(summed_e), addend.eq(1)]
-                    m.next = "CARRY"
-                    with m.If(is_step):
-                        m.next = "SHIFT"
-                        with m.If(aligned):
-                            m.next = "TRIM"
-                        with m.If(down[-1]):  # at least 2**step_bits
-                            m.d.sync += step.eq(~Const(0, self.step_bits))
-                            m.next = "RESPOND"
-                        with m.Elif(beyond):  # below half a step ulp
-                            m.next = "RESPOND"
-
-            with m.State("SHIFT"):
-                with m.If(Cat(count == leap for leap in LEAPS).any()):
-                    m.next = "SUM"
-                    with m.If(is_step):
-                        m.next = "TRIM"
-                with m.If(beyond):
-                    m.d.sync += [work.eq(0), sticky.eq(1)]
-                    m.next = "SUM"
-                for leap, fits in zip(LEAPS, (count[3:].any(), count[2] | (count[1] & count[0]), 1), strict=True):
-                    with m.Elif(fits):
-                        m.d.sync += [work.eq(work >> leap), sticky.eq(sticky | work[:leap].any()), count.eq(count - leap)]
-
-            with m.State("TRIM"):
-                m.d.sync += sticky.eq(sticky | work[: bits - 1].any())
-                m.next = "ROUND"
-
-            with m.State("SUM"):
-                m.d.sync += work[fraction:].eq(work[fraction : fraction + bits] + a.m)
-                m.next = "CARRY"
-
-            with m.State("CARRY"):
-                m.d.sync += sticky.eq(sticky | work[: fraction - 1].any() | (work[-1] & work[fraction - 1]))
-                with m.If(work[-1]):
-                    m.d.sync += [work.eq(work >> 1), e.eq(summed_e)]
-                m.next = "ROUND"
-
-            with m.State("DIVIDE"):
-                # The last of these assignments, as the quotient is offered, is the one that counts.
-                m.d.comb += divider.o.ready.eq(1)
-                m.d.sync += [
-                    work[fraction - 1 :].eq(divider.o.payload.quotient),
-                    sticky.eq(divider.o.payload.sticky),
-                    begun.eq(1),
-                    addend.eq(Mux(divider.o.payload.below, 1 - bits, 2 - bits)),
-                ]
-                with m.If(~begun):
-                    m.d.sync += e.eq(summed_e)
-                with m.If(divider.o.valid):
-                    m.d.sync += [e.eq(summed_e), addend.eq(1)]
-                    m.next = "ROUND"
-
-            with m.State("EXTRACT"):
-                m.d.comb += root.o.ready.eq(1)
-                m.d.sync += [
-                    work[fraction - 1 :].eq(root.o.payload.root),
-                    sticky.eq(root.o.payload.sticky),
-                    begun.eq(1),
-                    addend.eq(1),
-                ]
-                with m.If(~begun):
-                    m.d.sync += e.eq(summed_e)
-                with m.If(root.o.valid):
-                    m.next = "ROUND"
-
-            with m.State("ROUND"):
-                m.d.sync += [
-                    value.m.eq(Cat(rounded[: bits - 1], rounded[bits - 1] | rounded[bits])),
-                    carried.eq(rounded[bits]),
-                    next_e.eq(summed_e),
-                    limits.eq(beyond_range(e)),
-                    next_limits.eq(beyond_range(summed_e)),
-                    above.eq(rounded[self.step_bits :]),
-                ]
-                with m.If(is_step):
-                    m.d.sync += step.eq(rounded)
-                m.next = "RANGE"
-
-            with m.State("RANGE"):
-                m.d.sync += value.e.eq(final_e[:exponent_bits])
-                m.next = "RESPOND"
-                with m.If(is_step & above.any()):
-                    m.d.sync += step.eq(~Const(0, self.step_bits))
-                with m.If(too_large):
-                    m.d.sync += [overflow.eq(~no_scalar), value.eq(largest)]
-                m.d.sync += underflow.eq(too_small & ~no_scalar)
-
-            with m.State("RESPOND"):
-                m.d.comb += self.o.valid.eq(1)
-                with m.If(self.o.ready):
-                    m.next = "IDLE"
-
-        # Outside of the states, so that it is the registers' own reset and a gate or two before it.
-        with m.If(fsm.ongoing("START") | (fsm.ongoing("RANGE") & (no_scalar | too_small))):
-            m.d.sync += value.eq(0)
+        too_small = Signal()
+        too_large = Signal()
+        m.d.comb += [too_small.eq(small_e | (before_e & ~higher)), too_large.eq(large_e | (last_e & higher))]
+        nothing = Const(0, len(e))
+        landed_e = _total(m, "incrementer", e, nothing, nothing, nothing, carried, carried_on)
+        m.d.sync += [
+            self.overflow.eq(lands & too_large & ~(quotes & silent)),
+            self.underflow.eq(lands & value[-1] & too_small),
+        ]
+        with m.If(lands & too_small):
+            m.d.sync += y_m.eq(0)
+        with m.Elif(lands):
+            m.d.sync += y_m.eq(value | Cat(Const(0, pad), too_large.replicate(bits)))
+        with m.Elif(takes_x):
+            m.d.sync += y_m.eq(x_m)
+        with m.If(lands & (~value[-1] | too_small)):
+            m.d.sync += y_e.eq(0)
+        with m.Elif(lands):
+            m.d.sync += y_e.eq(Mux(too_large, high, landed_e))
+        with m.Elif(takes_x):
+            m.d.sync += y_e.eq(x.e)
+        full = Signal()
+        step = Signal(self.step_bits, init=(1 << self.step_bits) - 1, reset_less=True)  # as it saturates: that costs no logic
+        m.d.comb += self.step.eq(step)
+        m.d.sync += full.eq(lands & steps & (saturates | highest | value[self.step_bits :].any()))
+        with m.If(lands & steps):
+            m.d.sync += step.eq(value)
+        with m.If(full):
+            m.d.sync += step.eq(~Const(0, self.step_bits))
         return m
 
 
 def _padded(value: Value, bits: int) -> Value:
     """The low ``bits`` bits of a value, zeros above it if it is shorter."""
     return Cat(value, Const(0, max(0, bits - len(value))))[:bits]
+
+
+def _sums(m: Module, rows: list[Row], level: int, most: int) -> list[Row]:
+    """Registers for the sums of two rows each; the caller proves that they fit ``most`` bits."""
+    return [_sum(m, rows[i : i + 2], f"work{level}_{i // 2}", most) for i in range(0, len(rows), 2)]
+
+
+def _sum(m: Module, rows: list[Row], name: str, most: int) -> Row:
+    """A register for the sum of one or two rows; the caller proves that it fits ``most`` bits."""
+    rows = sorted(rows, key=lambda row: row.place)
+    low = rows[0].place
+    value = rows[0].value
+    if len(rows) > 1:
+        places = rows[1].place - low
+        value = Cat(_padded(value, places), value[places:] + rows[1].value)
+    register = Signal(min(len(value), most - low), name=name, reset_less=True)
+    m.d.sync += register.eq(value)
+    return Row(low, register)
+
+
+def _total(
+    m: Module, name: str, a: ValueLike, b: ValueLike, c: ValueLike, d: ValueLike, carry: Value, or_carry: ValueLike = 0
+) -> Value:
+    """``(a | b) + (c | d)``, as wide as a, and one more if there is a carry."""
+    either = Value.cast(or_carry)[0]
+    operands = (Cat(carry, a), Cat(either, b), Cat(carry, c), Cat(either, d))
+    return chained(m, name, lambda a, b, c, d: a | b, lambda a, b, c, d: c | d, *operands)[1:]
+
+
+def _either(values: Iterable[Value]) -> Value:
+    return functools.reduce(operator.or_, values)

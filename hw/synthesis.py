@@ -154,7 +154,7 @@ def _read(target: Target, primitives: bool, top: str) -> list[str]:
     return [
         f"read_verilog -D{target.define} block.v",
         f"hierarchy -top {top}",
-        "setattr -unset reprocess_after t:MULT18X18D t:DP16KD",
+        "setattr -unset reprocess_after t:MULT18X18D t:DP16KD t:CCU2C",
     ]
 
 

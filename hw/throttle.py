@@ -8,8 +8,9 @@ from amaranth.hdl import Cat, Module, Mux, ResetSignal, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from kappa_rtl.golden.config import COUNTER_BITS, Source, ThrottleConfig
+from kappa_rtl.golden.config import COUNTER_BITS, RAIL_COUNTERS, Source, ThrottleConfig
 
+from .counters import Counters, ones
 from .decide import Decide
 from .memory import BlockMemory, guard, unit_memory
 from .norm import SumOfSquares
@@ -22,6 +23,22 @@ __all__ = ["StreamingThrottle", "Throttle", "host_words", "registers_layout"]
 
 STAGES = BlockMemory.latency
 """From the ports of :class:`Throttle` to its core: the memory's."""
+
+JOINING = 2
+"""From the core's ports to the lanes' last registers, through which gradients leave for the squarers as weights do."""
+
+COUNTING = 4
+"""From the lanes' last registers to the numbers of a beat's flags."""
+
+COUNTED = (
+    "gradient_saturated",
+    "gradient_near_rail",
+    "weight_saturated",
+    "weight_near_rail",
+    "update_saturated",
+    "update_underflow",
+)
+"""In the order in which the core brings them up to date: those of the first pass, then those of the second."""
 
 
 class StreamingThrottle(wiring.Component):
@@ -54,9 +71,9 @@ class StreamingThrottle(wiring.Component):
         self.config = config
         g, w, _, _ = config.grids
         lanes = config.lanes
-        self.sum = self._sum(max(g.width, w.width), config.widths.energy)
         self.decide = Decide(config)
-        self.update = Update(config)
+        self._make_lanes()
+        self.takes = Signal(init=1)  # whether a pass has beats to come
         self.watchdog = Watchdog(config) if config.watchdog else None
         self.floor: SumOfSquares | None = None  # of the gradient, where the watchdog asks for it and A is something else
         assert isinstance(config.source, Source)
@@ -81,14 +98,33 @@ class StreamingThrottle(wiring.Component):
             | ({"memory_fault": In(1)} if config.parity else {})
         )
 
-    def _sum(self, width: int, energy_bits: int) -> SumOfSquares:
-        return SumOfSquares(lanes=self.config.lanes, width=width, energy_bits=energy_bits, tail=self.config.tail)
+    def _make_lanes(self) -> None:
+        self.update = Update(self.config, joins=True)
+        self.sum = self._sum(self.update.word.width, self.config.widths.energy, either=True)
+        self.counters = Counters((2, 6 if self.config.every_rail else 4), self.config.lanes, self.config.elements)
+
+    def _sum(self, width: int, energy_bits: int, either: bool = False) -> SumOfSquares:
+        config = self.config
+        return SumOfSquares(lanes=config.lanes, width=width, energy_bits=energy_bits, tail=config.tail, either=either)
 
     @property
     def overhead(self) -> int:
         """The most cycles of a step beyond its 2 * ceil(N/L) beats."""
         passes = 2 * self.sum.latency + self.update.latency
-        return passes + self.decide.latency + self.decide.prelude + 9 + self._extras
+        config, extras = self.config, self._extras
+        if extras:  # then the registers are not known to be complete before they are
+            extras += 1
+        if config.population is not None:  # and A is not what was summed here
+            extras += 1
+        late = max(
+            0, COUNTING + max(self.counters.groups) - self.sum.latency
+        )  # counts, after the second sum: if it is the faster
+        return passes + self.decide.latency + self._wait + 7 + JOINING + late + extras
+
+    @property
+    def _wait(self) -> int:
+        """The most cycles that A waits for what is done about B, while a gradient streams in."""
+        return max(0, self.decide.prelude - self.config.beats - self.sum.latency)
 
     @property
     def _extras(self) -> int:
@@ -115,15 +151,22 @@ class StreamingThrottle(wiring.Component):
         shares = config.population is not None
         energy_a = Signal(config.widths.gradient_energy, reset_less=True)
         energy_b = Signal(config.widths.motion_energy, reset_less=True)
-        counters = {name: Signal(COUNTER_BITS, name=name, reset_less=True) for name in core_counters(config)}
         first = Signal(init=1)
+        publishes = Signal()
+        offers = Signal()
+        quiet = Signal(init=1)  # whether the registers are offered, or not: both, to be near to what they clear
+        m.d.sync += [offers.eq(publishes & ~self.counters.more), quiet.eq(~publishes | self.counters.more)]
 
-        beat = Signal(range(max(2, config.beats)))
-        # Whether a pass takes beats: registers of their own, to keep the ready signals short.
-        absorbs = Signal(init=1)
-        applies = Signal()
+        beat = Signal(range(config.beats + 1))
         last = beat == config.beats - 1
-        applying = Signal()
+        takes, applying, absorbing = self.takes, Signal(), Signal(init=1)  # the last two for either pass, from its begin on
+        applies, absorbs = Signal(), Signal()  # a pass begins
+        # Beats wait with the lanes, whose enable is late: so no logic follows it. Between the passes they never wait.
+        with m.If(update.i.ready):
+            comes = takes & Mux(applying, self.apply.valid, self.absorb.valid)
+            m.d.sync += [beat.eq(beat + comes), takes.eq((takes & ~(comes & last)) | applies | absorbs)]
+        with m.If(applies | absorbs):
+            m.d.sync += [beat.eq(0), applying.eq(applies), absorbing.eq(absorbs)]
         m.d.comb += [
             update.step.eq(status.step_size),
             update.i.payload.direction.eq(self.apply.payload.direction),
@@ -132,20 +175,44 @@ class StreamingThrottle(wiring.Component):
             self.updated.payload.weight.eq(update.o.payload.weight),
             self.updated.payload.update.eq(update.o.payload.update),
             decide.i.payload.eq(Mux(applying, energy_b, energy_a) if shares else total.o.payload),
-            self.absorb.ready.eq(absorbs),
-            self.apply.ready.eq(update.i.ready & applies),
-            update.i.valid.eq(self.apply.valid & applies),
+            self.absorb.ready.eq(takes & ~applying),
+            self.apply.ready.eq(takes & applying & update.i.ready),
+            update.i.valid.eq(takes & applying & self.apply.valid),
             self.updated.valid.eq(update.o.valid),
             update.o.ready.eq(self.updated.ready),
+            self.registers.valid.eq(offers),
+        ]
+        # A gradient leaves through the registers of the new weights, the one before it beside those of the old ones: whatever is
+        # not of this pass is zero there, so that nothing has to be chosen in front of the squarers.
+        came, came_last = Signal(JOINING), Signal(JOINING, reset_less=True)
+        m.d.sync += [
+            came.eq(Cat(self.absorb.valid & self.absorb.ready, came)),
+            came_last.eq(Cat(last, came_last)),
+        ]
+        hushes = Signal(init=1)  # no previous gradient is to be subtracted
+        m.d.sync += hushes.eq(applying | first)
+        m.d.comb += [
+            update.idle.eq(absorbing),
+            total.i.valid.eq(came[-1] | (update.o.valid & self.updated.ready)),
+            total.i.payload.last.eq(Mux(applying, update.o.payload.last, came_last[-1])),
         ]
         for lane in range(config.lanes):
-            previous: Any = Mux(first, 0, self.absorb.payload.previous[lane]) if self.changes else 0
-            before: Any = 0 if config.source is Source.RATIO else update.o.payload.previous[lane]
+            joined = Signal(update.word, name=f"joined{lane}", reset_less=True)
+            before = [
+                Signal(signed(config.grids.gradient.width), name=f"before{lane}_{i}", reset_less=True) for i in range(JOINING)
+            ]
+            m.d.sync += joined.eq(self.absorb.payload.gradient[lane])
+            with m.If(applying):
+                m.d.sync += joined.eq(0)
+            if self.changes:
+                m.d.sync += Cat(before).eq(Cat(self.absorb.payload.previous[lane], before))
+                with m.If(hushes):
+                    m.d.sync += before[-1].eq(0)
             m.d.comb += [
-                total.i.payload.minuend[lane].eq(
-                    Mux(applying, update.o.payload.weight[lane], self.absorb.payload.gradient[lane])
-                ),
-                total.i.payload.subtrahend[lane].eq(Mux(applying, before, previous)),
+                update.joined[lane].eq(joined),
+                total.i.payload.minuend[lane].eq(update.o.payload.word[lane]),
+                total.i.payload.subtrahend[lane].eq(0 if config.source is Source.RATIO else update.o.payload.previous[lane]),
+                total.i.payload.other[lane].eq(before[-1]),
             ]
         if config.residual_bits:
             fresh = Signal(init=1)  # until the first step was applied
@@ -154,46 +221,38 @@ class StreamingThrottle(wiring.Component):
             m.d.comb += self.updated.payload.residual.eq(update.o.payload.residual)
             for lane in range(config.lanes):
                 m.d.comb += update.i.payload.residual[lane].eq(Mux(fresh, 0, self.apply.payload.residual[lane]))
-        m.d.comb += decide.clear.eq(self.clear & (~self.registers.valid | self.registers.ready))
-        m.d.comb += total.i.payload.last.eq(Mux(applying, update.o.payload.last, last))
+        m.d.comb += decide.clear.eq(self.clear & (~offers | self.registers.ready))
+        m.d.comb += self.counters.clear.eq(self.clear & (quiet | self.registers.ready))
 
-        def count_beat(m: Module) -> None:
-            m.d.sync += beat.eq(Mux(last, 0, beat + 1))
-
-        self._publish(m, {"A": energy_a, "B": energy_b} | counters)
-        self._watch(m, energy_a, total.i.valid & ~applying)
+        counters = self._count(m, applying, applies)
+        steps = {name: Signal(COUNTER_BITS, name=name, reset_less=True) for name in core_counters(config) if name not in counters}
+        self._count_steps(m, steps)
+        self._publish(m, {"A": energy_a, "B": energy_b} | counters | steps)
+        self._watch(m, energy_a, came[-1], update.o.payload.word)
         self._note_motion(m, total.i.valid & applying, decide.i.valid & decide.i.ready & applying)
 
         with m.FSM():
-            with m.State("ABSORB"):
-                m.d.comb += total.i.valid.eq(self.absorb.valid & self.absorb.ready)
-                with m.If(self.absorb.valid & self.absorb.ready):
-                    count_beat(m)
-                    m.d.sync += absorbs.eq(~last)
-                with m.If(total.o.valid):
-                    m.d.sync += energy_a.eq(total.o.payload)
+            with m.State("ABSORB"):  # and then the sum stands until the scalar part took it
+                with m.If(total.soon):
                     m.next = "SHARE A" if shares else "DECIDE"
             if shares:
                 self._share(m, "SHARE A", total.o.payload, energy_a, "DECIDE")
-            with m.State("DECIDE"):  # the sum stands until the scalar part took it
+            with m.State("DECIDE"):
+                if not shares:
+                    m.d.sync += energy_a.eq(total.o.payload)
                 m.d.comb += decide.i.valid.eq(1)
                 with m.If(decide.i.ready):
-                    m.next = "DECIDING"
-            with m.State("DECIDING"):
-                m.d.comb += total.o.ready.eq(1)
-                m.next = "STEP"
+                    m.next = "STEP"
             with m.State("STEP"):
-                m.d.comb += decide.o.ready.eq(1)
+                m.d.comb += [total.o.ready.eq(1), decide.o.ready.eq(1), applies.eq(decide.o.valid)]
                 with m.If(decide.o.valid):
-                    m.d.sync += [applying.eq(1), first.eq(0), applies.eq(1)]
+                    m.d.sync += first.eq(0)
                     m.next = "APPLY"
             with m.State("APPLY"):
-                m.d.comb += total.i.valid.eq(update.o.valid & self.updated.ready)
-                with m.If(self.apply.valid & self.apply.ready):
-                    count_beat(m)
-                    m.d.sync += applies.eq(~last)
                 with m.If(total.o.valid):
                     m.d.sync += energy_b.eq(total.o.payload)
+                    if not shares and not config.watchdog:
+                        m.d.comb += publishes.eq(1)
                     m.next = "SHARE B" if shares else "WATCH" if config.watchdog else "PUBLISH"
             if shares:
                 self._share(m, "SHARE B", total.o.payload, energy_b, "WATCH" if config.watchdog else "PUBLISH")
@@ -203,8 +262,8 @@ class StreamingThrottle(wiring.Component):
                     with m.If(self.watchdog.looked):
                         m.next = "PUBLISH"
             with m.State("PUBLISH"):
-                m.d.comb += self.registers.valid.eq(1)
-                with m.If(self.registers.ready):
+                m.d.comb += publishes.eq(quiet | ~self.registers.ready)
+                with m.If(offers & self.registers.ready):
                     m.next = "MOTION"
             with m.State("MOTION"):
                 m.d.comb += decide.i.valid.eq(1)
@@ -212,10 +271,8 @@ class StreamingThrottle(wiring.Component):
                     m.next = "RESTART"
             with m.State("RESTART"):
                 m.d.comb += total.o.ready.eq(1)
-                m.d.sync += [applying.eq(0), absorbs.eq(1)]
+                m.d.comb += absorbs.eq(1)
                 m.next = "ABSORB"
-
-        self._count(m, counters, total, update, applying, clear=decide.clear)
         return m
 
     def _publish(self, m: Module, found: dict[str, Signal]) -> None:
@@ -236,8 +293,8 @@ class StreamingThrottle(wiring.Component):
                 source = part.status[name]
             m.d.comb += registers[name].eq(source)
 
-    def _watch(self, m: Module, energy: Value, absorbs: Value) -> None:
-        """What the watchdog sees; ``energy`` is A, and ``absorbs`` whether a beat of the gradient is summed."""
+    def _watch(self, m: Module, energy: Value, absorbs: Value, gradient: Any) -> None:
+        """What the watchdog sees; ``energy`` is A, and ``absorbs`` whether a beat of the gradient is summed, ``gradient``."""
         if self.watchdog is None:
             return
         m.submodules.watchdog = watchdog = self.watchdog
@@ -252,7 +309,7 @@ class StreamingThrottle(wiring.Component):
             m.submodules.floor = floor = self.floor
             m.d.comb += [
                 floor.i.valid.eq(absorbs),
-                floor.i.payload.minuend.eq(self.absorb.payload.gradient),
+                *(floor.i.payload.minuend[lane].eq(gradient[lane]) for lane in range(self.config.lanes)),
                 floor.i.payload.last.eq(self.sum.i.payload.last),
                 floor.o.ready.eq(watchdog.looked),
                 watchdog.energy.eq(floor.o.payload),
@@ -285,24 +342,22 @@ class StreamingThrottle(wiring.Component):
             with m.If(self.total.valid):
                 m.next = then
 
-    def _count(self, m: Module, counters: dict[str, Signal], total: Any, update: Any, applying: Value, clear: Value) -> None:
-        """Count lane flags, done well before the energy is: flags, their number in the beat, the counter; rails a cycle later."""
+    def _count(self, m: Module, applying: Value, decided: Value) -> dict[str, Value]:
+        """Count lane flags: flags, their number in the beat, all numbers; rails are known a cycle later. Gives the totals."""
         g, w, y, _ = self.config.grids
         lanes, tail = self.config.lanes, self.config.tail
-        names = {"rail": ("gradient_saturated", "weight_saturated"), "near": ("gradient_near_rail", "weight_near_rail")}
+        total, out = self.sum.i, self.update.o.payload
+        m.submodules.counters = counters = self.counters
 
-        flags: dict[str, Signal] = {
-            name: Signal(lanes, name=f"{name}_flags", reset_less=True) for name in ("rail", "near", "saturated", "swallowed")
-        }
-        of_update = ("update_rail", "update_near_rail") if self.config.every_rail else ()
-        flags |= {name: Signal(lanes, name=f"{name}_flags", reset_less=True) for name in of_update}
-        taken, was_taken, was_last = total.i.valid & total.i.ready, Signal(), Signal(reset_less=True)
+        names = ["rail", "near", "saturated", "swallowed"] + ["update_rail", "update_near"] * self.config.every_rail
+        flags = {name: Signal(lanes, name=f"{name}_flags", reset_less=True) for name in names}
+        taken, was_taken, was_last = total.valid & total.ready, Signal(), Signal(reset_less=True)
         counts, counts_update = Signal(), Signal()
         m.d.sync += [was_taken.eq(taken), counts.eq(was_taken), counts_update.eq(taken & applying)]
-        m.d.sync += was_last.eq(total.i.payload.last)
+        m.d.sync += was_last.eq(total.payload.last)
         for lane in range(lanes):
-            word = Signal(signed(max(g.width, w.width)), name=f"word{lane}")
-            m.d.comb += word.eq(total.i.payload.minuend[lane])
+            word = Signal(self.update.word, name=f"word{lane}")
+            m.d.comb += word.eq(out.word[lane])
             if g.rails == w.rails:
                 on, near = rails(m, word, g)
             else:
@@ -311,36 +366,28 @@ class StreamingThrottle(wiring.Component):
                 on, near = Mux(applying, on_w, on_g), Mux(applying, near_w, near_g)
             inside = ~was_last if lane >= tail else 1
             m.d.sync += [flags["rail"][lane].eq(on & inside), flags["near"][lane].eq(near & inside)]
-            if of_update:  # the zeros of the lanes beyond N lie on no rail
-                found = rails(m, update.o.payload.update[lane], y)
-                m.d.sync += [flags[name][lane].eq(flag) for name, flag in zip(of_update, found, strict=True)]
-        m.d.sync += [
-            flags["saturated"].eq(Cat(update.o.payload.saturated[lane] for lane in range(lanes))),
-            flags["swallowed"].eq(Cat(update.o.payload.swallowed[lane] for lane in range(lanes))),
-        ]
+            m.d.sync += [flags["saturated"][lane].eq(out.saturated[lane]), flags["swallowed"][lane].eq(out.swallowed[lane])]
+            if self.config.every_rail:  # the zeros of the lanes beyond N lie on no rail
+                on, near = rails(m, out.update[lane], y)
+                m.d.sync += [flags["update_rail"][lane].eq(on), flags["update_near"][lane].eq(near)]
         # Resets are written out where they join another zeroing: so it is the registers' own, and not logic before them.
-        numbers = {name: Signal(range(lanes + 1), name=f"{name}_number", reset_less=True) for name in flags}
-        for name, flag in flags.items():
-            m.d.sync += numbers[name].eq(sum(flag[lane] for lane in range(lanes)))
-            with m.If(ResetSignal() | ~(counts_update if name in ("saturated", "swallowed") else counts)):
-                m.d.sync += numbers[name].eq(0)
-        for kind, (of_gradient, of_weight) in names.items():
-            with m.If(applying):
-                m.d.sync += counters[of_weight].eq(counters[of_weight] + numbers[kind])
-            with m.Else():
-                m.d.sync += counters[of_gradient].eq(counters[of_gradient] + numbers[kind])
-        with m.If(applying):
-            m.d.sync += [counters[name].eq(counters[name] + numbers[name]) for name in of_update]
-        self._count_steps(m, counters)
-        m.d.sync += [
-            counters["update_saturated"].eq(counters["update_saturated"] + numbers["saturated"]),
-            counters["update_underflow"].eq(counters["update_underflow"] + numbers["swallowed"]),
-        ]
-        with m.If(ResetSignal() | clear):
-            m.d.sync += [counter.eq(0) for counter in counters.values()]
+        gates = {"rail": counts, "near": counts, "saturated": counts_update, "swallowed": counts_update}
+        for i, name in enumerate(names):
+            fours = [Signal(3, name=f"{name}_of_{lane}", reset_less=True) for lane in range(0, lanes, 4)]
+            number = Signal(range(lanes + 1), name=f"{name}_number")
+            m.d.sync += [four.eq(ones(flags[name][4 * j : 4 * j + 4])) for j, four in enumerate(fours)]
+            with m.If(ResetSignal() | ~gates.get(name, counts & applying)):
+                m.d.sync += [four.eq(0) for four in fours]
+            m.d.sync += number.eq(sum(fours))
+            m.d.comb += counters.numbers[i].eq(number)
+
+        ends = Signal(COUNTING)  # the last beat's way into the counts
+        m.d.sync += ends.eq(Cat(taken & applying & out.last, ends))
+        m.d.comb += counters.add.eq(Cat(decided, ends[-1]))
+        return dict(zip(COUNTED + RAIL_COUNTERS[:2] * self.config.every_rail, counters.totals, strict=True))
 
     def _count_steps(self, m: Module, counters: dict[str, Signal]) -> None:
-        """Count steps whose size is on its rail, or near it."""
+        """Count steps whose size is on its rail, or near it, until ``clear``."""
         if not self.config.every_rail:
             return
         step = self.config.step
@@ -349,6 +396,8 @@ class StreamingThrottle(wiring.Component):
         for name, least in (("step_rail", step.rails[1]), ("step_near_rail", step.near_rail)):
             there = Signal(name=f"{name}_there", reset_less=True)
             m.d.sync += [there.eq(size >= least), counters[name].eq(counters[name] + (decided & there))]
+            with m.If(ResetSignal() | self.decide.clear):
+                m.d.sync += counters[name].eq(0)
 
 
 class Throttle(wiring.Component):
@@ -408,8 +457,9 @@ class Throttle(wiring.Component):
         gradients = [Signal(self.gradient.payload.shape(), name=f"gradient{i}", reset_less=True) for i in range(STAGES)]
         weights = [Signal(self.weights.payload.shape(), name=f"weight{i}", reset_less=True) for i in range(STAGES)]
         moves, arrives = Signal(), Signal()
+        ended = ~takes & ~valid.any()  # and then they move
         m.d.comb += [
-            moves.eq(~valid[-1] | Mux(weighs, core.apply.ready, core.absorb.ready)),
+            moves.eq(Mux(core.takes, core.update.empty | self.updated.ready, ~valid[-1])),
             arrives.eq(takes & Mux(weighs, self.weights.valid, self.gradient.valid)),
             self.gradient.ready.eq(takes & ~weighs & moves),
             self.weights.ready.eq(takes & weighs & moves),
@@ -433,12 +483,13 @@ class Throttle(wiring.Component):
                 Cat(gradients).eq(Cat(self.gradient.payload, gradients)),
                 Cat(weights).eq(Cat(self.weights.payload, weights)),
             ]
-            with m.If(arrives):
-                m.d.sync += address.eq(address + 1)
-                with m.If(address == config.beats - 1):
-                    m.d.sync += [address.eq(0), takes.eq(0)]
-        with m.If(~takes & ~valid.any()):
-            m.d.sync += [takes.eq(1), weighs.eq(~weighs)]
+            m.d.sync += [
+                address.eq(address + arrives),
+                takes.eq((takes & ~(arrives & (address == config.beats - 1))) | ended),
+                weighs.eq(weighs ^ ended),
+            ]
+        with m.If(ended):
+            m.d.sync += address.eq(0)
         if config.residual_bits:
             residuals = self._keep_residuals(m, address, reads=moves & weighs, moves=moves)
         if config.parity:

@@ -10,10 +10,12 @@ from amaranth.lib.wiring import In, Out
 
 from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.golden.formats import Fixed, Overflow, Rounding
+from kappa_rtl.golden.widths import Interval
 
+from .carry import round_half
 from .multiplier import Multiplier
 from .random import LaneGenerator
-from .rounding import dither, extended, fit, round_up
+from .rounding import dither, extended, fit, only_rail, round_up
 
 
 class Update(wiring.Component):
@@ -31,11 +33,16 @@ class Update(wiring.Component):
     per lane whether the product was beyond the update's rails, and whether a non-zero product gave y = 0. ``residual`` is there
     with ``residual_bits`` alone.
 
+    With ``joins`` other words leave the lanes in the place of weights while no beat is inside: from two cycles after ``idle``
+    rose the output's ``word`` is what ``joined`` was a cycle before, and ``previous`` is zero. From a cycle after it fell
+    ``joined`` must be zero, and ``word`` is the weight. ``empty`` says that no beat is offered, from a register beside that of
+    ``o.valid``: for logic that shall not wait for what all lanes wait for.
+
     Latency: :attr:`latency` cycles. Throughput: a beat a cycle. Reset: empty, the generators at their seeds.
     """
 
-    def __init__(self, config: ThrottleConfig) -> None:
-        self.config = config
+    def __init__(self, config: ThrottleConfig, joins: bool = False) -> None:
+        self.config, self.joins = config, joins
         g, w, y, step = config.grids
         lanes = config.lanes
 
@@ -45,6 +52,7 @@ class Update(wiring.Component):
         gradient, weight, update = (vector(signed(fmt.width)) for fmt in (g, w, y))
         flags = vector(unsigned(1))
         residual = {"residual": vector(signed(config.residual_bits))} if config.residual_bits else {}
+        self.word = signed(max(g.width, w.width) if joins else w.width)
         super().__init__(
             {
                 "i": In(stream.Signature(data.StructLayout({"direction": gradient, "weight": weight, **residual, "last": 1}))),
@@ -61,10 +69,12 @@ class Update(wiring.Component):
                                 "swallowed": flags,
                                 "last": 1,
                             }
+                            | ({"word": vector(self.word)} if joins else {})
                         )
                     )
                 ),
             }
+            | ({"joined": In(vector(self.word)), "idle": In(1), "empty": Out(1)} if joins else {})
         )
 
     @property
@@ -80,35 +90,49 @@ class Update(wiring.Component):
 
         advance = Signal()
         valid = Signal(self.latency)
+        # Not valid[-1]: a register more, so that the one on the long way to all lanes leads nowhere else.
+        empty = Signal(init=1)
         last = Signal(self.latency, reset_less=True)
         # A register, for the way from it to all lanes is long; with `delay` the first beat may follow a reset at once.
         minus_step = Signal(signed(step.width + 1), init=-config.initial_step if config.delay else 0)
         m.d.sync += minus_step.eq(-self.step)
         m.d.comb += [
-            advance.eq(~self.o.valid | self.o.ready),
+            advance.eq(~valid[-1] | self.o.ready),
             self.i.ready.eq(advance),
-            self.o.valid.eq(valid[-1]),
+            self.o.valid.eq(~empty),
             self.o.payload.last.eq(last[-1]),
         ]
         with m.If(advance):
             m.d.sync += [valid.eq(Cat(self.i.valid, valid)), last.eq(Cat(self.i.payload.last, last))]
+            m.d.sync += empty.eq(~valid[-2])
+        if self.joins:
+            free = Signal(init=1)  # and once more, in another way, lest synthesis takes one for the other
+            m.d.sync += free.eq((free | self.o.ready) & ~valid[-2])
+            m.d.comb += self.empty.eq(free)
+            with m.If(self.idle):
+                m.d.sync += last.eq(0)
 
         for lane in range(config.lanes):
             out = self.o.payload
 
-            def stage(shape: Any, name: str, lane: int = lane) -> Any:
-                return Signal(shape, name=f"{name}{lane}", reset_less=True)
+            def stage(shape: Any, name: str, lane: int = lane, init: int = 0) -> Any:
+                return Signal(shape, name=f"{name}{lane}", reset_less=True, init=init)
 
             weights = [stage(signed(w.width), f"weight_{i}_") for i in range(self.latency)]
             product = Signal(signed(widths.product.signed_bits - self._merged), name=f"product{lane}")
-            rounded = stage(signed(widths.rounded.signed_bits), "rounded")
-            inexact = stage(1, "inexact")
-            update = stage(signed(y.width), "update")
+            raised = stage(signed(y.width if self._clips_one else widths.rounded.signed_bits), "raised")
+            negative = stage(1, "negative")
+            guard, sticky = stage(1, "guard"), stage(-(-max(0, self._shift - 1) // 4), "sticky")
+            rounded = Signal(signed(widths.rounded.signed_bits), name=f"rounded{lane}")
+            inexact = Signal(name=f"inexact{lane}")
+            was_inexact = stage(1, "was_inexact")
+            update = stage(signed(y.width), "update", init=self._rail or 0)
             saturated = [stage(1, f"saturated_{i}_") for i in range(3)]
-            swallowed = [stage(1, f"swallowed_{i}_") for i in range(3)]
-            moved = stage(signed(widths.moved.signed_bits), "moved")
+            swallowed = [stage(1, f"swallowed_{i}_") for i in range(1, 3)]
+            summed = stage(signed(w.width if self._sums_words else widths.moved.signed_bits), "summed")
+            moved = Signal(signed(widths.moved.signed_bits), name=f"moved{lane}")
             updates = [update, stage(signed(y.width), "update_1_"), stage(signed(y.width), "update_2_")]
-            new = stage(signed(w.width), "new")
+            new = stage(self.word, "new")
 
             multiplier = Multiplier(g.width, step.width + 1)
             m.submodules[f"multiplier{lane}"] = multiplier
@@ -131,16 +155,35 @@ class Update(wiring.Component):
                 m.submodules[f"generator{lane}"] = generator = LaneGenerator(config.lane_seeds[lane])
                 m.d.comb += generator.enable.eq(advance & valid[self.latency - 6])  # as the beat's product comes to be rounded
                 draw = generator.o
-            lowered, dropped = self._to_update_grid(product, draw)
+            # A tie goes up, then back to even, and that after a register: `sticky` stays out of the carry chain.
+            even = y.rounding is Rounding.NEAREST_EVEN and self._shift > 0
+            m.d.comb += [
+                inexact.eq(guard | sticky.any()),
+                rounded.eq(raised),
+                # The sign is the product's, or that of both summands, where the words are too narrow for it.
+                rounded[-1].eq(raised[-1] & negative if self._clips_one else raised[-1]),
+                moved.eq(summed),
+                moved[-1].eq(majority(weights[-2][-1], updates[-2][-1], summed[-1]) if self._sums_words else summed[-1]),
+            ]
+            if even:
+                m.d.comb += rounded[0].eq(raised[0] & ~(guard & ~sticky.any()))
+            dropped = extended(product, max(0, self._shift))[: max(0, self._shift)]
             fitted, beyond = fit(rounded, y)
+            if self._rail is not None:
+                fitted = rounded
+            on_weight_grid = self._to_weight_grid(m, f"sum{lane}", weights[-3], update)
             resolved, _ = fit(moved, w)
+            if self.joins:
+                resolved = resolved | self.joined[lane]
             leaves = [new, weights[-1], updates[-1], saturated[-1], swallowed[-1]]
             if residual_bits:
                 of_product = [stage(signed(self._below + 1), f"dropped_{i}_") for i in range(3)]
                 kept = stage(signed(residual_bits), "kept")
                 with m.If(advance):
                     m.d.sync += [
-                        Cat(of_product).eq(Cat(self._dropped_of_product(product, lowered), of_product)),
+                        of_product[0].eq(self._dropped_of_product(product)),
+                        of_product[1].eq(Cat(of_product[0][:-1], of_product[0][-1] ^ (rounded[0] if self._shift > 0 else 0))),
+                        of_product[2].eq(of_product[1]),
                         kept.eq(self._kept(of_product[-1], self._dropped_of_sum(weights[-2], updates[-2], moved))),
                     ]
                 m.d.comb += out.residual[lane].eq(kept)
@@ -148,18 +191,28 @@ class Update(wiring.Component):
             with m.If(advance):
                 m.d.sync += [
                     Cat(weights).eq(Cat(self.i.payload.weight[lane], weights)),
-                    rounded.eq(lowered),
-                    inexact.eq(dropped),
+                    raised.eq(self._to_update_grid(product, draw)),
+                    negative.eq(product[-1]),
+                    guard.eq(dropped[-1:]),
+                    sticky.eq(Cat(dropped[:-1][i : i + 4].any() for i in range(0, len(dropped) - 1, 4))),
+                    was_inexact.eq(inexact),
                     update.eq(fitted),
                     Cat(updates[1:]).eq(Cat(updates)),
                     Cat(saturated).eq(Cat(beyond, saturated)),
-                    Cat(swallowed).eq(Cat(self._swallowed(rounded, inexact, fitted), swallowed)),
-                    moved.eq(self._to_weight_grid(weights[-3], update)),
+                    Cat(swallowed).eq(Cat(~update.any() & self._lost(was_inexact, saturated[0]), swallowed)),
+                    summed.eq(on_weight_grid),
                     new.eq(resolved),
                 ]
                 if lane >= config.tail:
                     with m.If(last[-2]):
                         m.d.sync += [word.eq(0) for word in leaves]
+            if self._rail is not None:  # by the register's own set or reset
+                with m.If((empty | self.o.ready) & beyond):
+                    m.d.sync += update.eq(self._rail)
+            if self.joins:
+                with m.If(self.idle):
+                    m.d.sync += [summed.eq(0), weights[-2].eq(0)]
+                m.d.comb += out.word[lane].eq(new)
             m.d.comb += [
                 out.weight[lane].eq(new),
                 out.previous[lane].eq(weights[-1]),
@@ -169,40 +222,59 @@ class Update(wiring.Component):
             ]
         return m
 
-    def _to_update_grid(self, product: Value, draw: Value) -> tuple[Value, Value]:
-        """The exact product rounded to the update grid, and whether anything was dropped."""
+    def _to_update_grid(self, product: Value, draw: Value) -> Value:
+        """The exact product rounded to the update grid; a tie up, where it is to become even."""
         shift, rounding = self._shift, self.config.grids.update.rounding
         if shift <= 0:
-            return product << -shift, Const(0, 1)
+            return product << -shift
         product = extended(product, shift + 1)
         guard, sticky = product[shift - 1], product[: shift - 1].any()
         if rounding is Rounding.STOCHASTIC:
-            return dither(product, shift, draw[-self.config.random_bits :]), guard | sticky
-        if rounding is Rounding.NEAREST_EVEN:  # a tie goes up, then back to even: `sticky` stays out of the carry chain
-            raised = product[shift:].as_signed() + guard
-            return Cat(raised[0] & ~(guard & ~sticky), raised[1:]).as_signed(), guard | sticky
+            return dither(product, shift, draw[-self.config.random_bits :])
+        if rounding is Rounding.NEAREST_EVEN:
+            rounding = Rounding.NEAREST_UP
         up = round_up(rounding, lsb=product[shift], guard=guard, sticky=sticky, negative=product[-1])
-        return product[shift:].as_signed() + up, guard | sticky
+        return product[shift:].as_signed() + up
 
-    def _swallowed(self, rounded: Value, inexact: Value, fitted: Value) -> Value:
-        """Whether a product that is not zero gives y = 0."""
+    def _lost(self, inexact: Value, saturated: Value) -> Value:
+        """Whether y = 0 means that a product which is not zero was swallowed."""
         if self.config.grids.update.overflow in (Overflow.SATURATE, Overflow.SATURATE_SYMMETRIC):
-            return ~rounded.any() & inexact
-        return ~fitted.any() & (inexact | rounded.any())  # these modes may turn into zero what rounding did not
+            return inexact
+        return inexact | saturated  # these modes may turn into zero what rounding did not
 
-    def _to_weight_grid(self, weight: Value, update: Value) -> Value:
+    @property
+    def _rail(self) -> int | None:
+        """The one rail to which products are clipped, if there is but one; residuals bring them to both."""
+        return None if self.config.residual_bits else only_rail(self.config.grids.update, self.config.widths.rounded)
+
+    @property
+    def _clips_one(self) -> bool:
+        """Whether a rounded product that its own word cannot hold is the number above it: then the product's sign tells."""
+        rail, rounded = 1 << self.config.grids.update.width - 1, self.config.widths.rounded
+        return not self.config.residual_bits and rounded in Interval(-rail, rail) and rounded.high == rail
+
+    @property
+    def _sums_words(self) -> bool:
+        """Whether the summands are words of a weight's width: then their signs are enough to know the sum's."""
+        (_, w, y, _), widths = self.config.grids, self.config.widths
+        summand = max(1, y.width + widths.common_fraction - y.fraction_bits - widths.weight_shift)
+        return widths.moved.signed_bits == w.width + 1 and summand <= w.width
+
+    def _to_weight_grid(self, m: Module, name: str, weight: Value, update: Value) -> Value:
         """The exact sum rounded to the weight grid.
 
         Where the update's grid is the finer one, the dropped bits are the update's own and the floor's lowest bit is an
         exclusive or, so the round-up is known before the sum and enters it as the carry.
         """
-        widths, grids = self.config.widths, self.config.grids
-        shift, rounding = widths.weight_shift, grids.weight.rounding
+        widths, w, y = self.config.widths, self.config.grids.weight, self.config.grids.update
+        shift, rounding = widths.weight_shift, w.rounding
         if shift == 0:
-            return weight + (update << widths.common_fraction - grids.update.fraction_bits)
+            return weight + (update << widths.common_fraction - y.fraction_bits)
         update = extended(update, shift + 1)
         guard, sticky = update[shift - 1], update[: shift - 1].any()
         whole = update[shift:].as_signed()
+        if shift == 1 and rounding is Rounding.NEAREST_EVEN:
+            return round_half(m, name, weight, whole, guard, w.width if self._sums_words else widths.moved.signed_bits)
         if rounding in (Rounding.NEAREST_ZERO, Rounding.NEAREST_AWAY, Rounding.TOWARD_ZERO):  # these need the sum's sign
             total = weight + whole
             return total + round_up(rounding, lsb=total[0], guard=guard, sticky=sticky, negative=total[-1])
@@ -244,13 +316,15 @@ class Update(wiring.Component):
         exact = (product << fraction - g.fraction_bits - step.fraction_bits) + (residual << fraction - self._residual_fraction)
         return Cat(exact[: merged + 1].any(), exact[merged + 1 :]).as_signed() if merged else exact
 
-    def _dropped_of_product(self, product: Value, rounded: Value) -> Value:
-        """The product less what it was rounded to, which is its floor or one more; without bits that cannot reach e'."""
+    def _dropped_of_product(self, product: Value) -> Value:
+        """The product less what it is rounded to, if that is even; without bits that cannot reach e'.
+
+        It is rounded to its floor or one more: where that is odd the sign is the other one.
+        """
         shift = self._shift
         if shift <= 0:
             return Const(0, signed(1))
-        product = extended(product, shift + 1)
-        return Cat(product[shift - self._below : shift], product[shift] ^ rounded[0]).as_signed()
+        return extended(product, shift + 1)[shift - self._below : shift + 1].as_signed()
 
     def _dropped_of_sum(self, weight: Value, update: Value, moved: Value) -> Value:
         """The sum less what it was rounded to, in the same way."""
@@ -270,3 +344,7 @@ class Update(wiring.Component):
         below = fraction - self._residual_fraction
         kept, _ = fit(extended(total, below + 1)[below:].as_signed(), Fixed(True, bits, 0))
         return kept
+
+
+def majority(a: Value, b: Value, c: Value) -> Value:
+    return (a & b) | (a & c) | (b & c)

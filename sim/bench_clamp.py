@@ -9,9 +9,9 @@ import cocotb
 from kappa_rtl.golden.clamp import alpha_law, step_size
 from kappa_rtl.golden.formats import ZERO, Fixed, Scalar, ScalarFormat
 from kappa_rtl.golden.scalar import ScalarUnit as GoldenUnit
-from kappa_rtl.hw.clamp import AlphaLaw, Source
-from kappa_rtl.hw.scalar import ScalarUnit, scalar_layout
-from kappa_rtl.hw.shared import Shared
+from kappa_rtl.hw.clamp import LAW, UNTHROTTLED, Source
+from kappa_rtl.hw.scalar import ScalarUnit, constant, scalar_layout
+from kappa_rtl.hw.sequencer import Alone
 
 from .bench import Bench, benches, interrupt, paces
 from .scoreboard import Scoreboard
@@ -20,33 +20,42 @@ from .stream import pack
 Constants = dict[str, Scalar]
 
 
-def component(mantissa_bits: int, exponent_bits: int, step_bits: int, step_fraction: int) -> Shared:
+def component(mantissa_bits: int, exponent_bits: int, step_bits: int, step_fraction: int) -> Alone:
     fmt = ScalarFormat(mantissa_bits, exponent_bits)
     unit = ScalarUnit(fmt=fmt, step_bits=step_bits, step_fraction=step_fraction, radicand_bits=2)
-    return Shared(AlphaLaw(unit), unit)
+    literals = {"one": constant(fmt.one, fmt), "step_grid": unit.literal(unit.step_exponent)}
+    host = dict.fromkeys(("gain", "bias", "num", "alpha_min", "eta", "cap"))
+    conditions = ("instant", "average", "off", "grows")
+    taken = ("ema", "curvature")
+    return Alone(unit, LAW, taken=taken, operands=host | literals, conditions=conditions, aside=UNTHROTTLED)
 
 
 class Law:
     """Constants and modes on their ports."""
 
-    def __init__(self, bench: Bench, constants: Constants, source: Source, enabled: bool = True) -> None:
-        self._bench, self._constants, self._source, self._enabled = bench, constants, source, enabled
+    def __init__(
+        self, bench: Bench, constants: Constants, source: Source, enabled: bool = True, cap: Scalar | None = None
+    ) -> None:
+        self._bench, self._constants, self._source, self._enabled, self._cap = bench, constants, source, enabled, cap
         layout = scalar_layout(bench.component.unit.fmt)
         for name, value in constants.items():
             bench.wire(name).value = pack(layout, value)
-        bench.wire("source").value = source.value
-        bench.wire("enabled").value = int(enabled)
+        bench.wire("instant").value = int(source is Source.INSTANT)
+        bench.wire("average").value = int(source is Source.EMA)
+        bench.wire("off").value = int(not enabled)
+        bench.wire("grows").value = int(cap is not None)
+        bench.wire("cap").value = pack(layout, cap or ZERO)
 
     def ask(self, board: Scoreboard, curvature: Scalar, average: Scalar) -> None:
         unit = self._bench.component.unit
         golden = GoldenUnit(unit.fmt)
         x = {Source.INSTANT: curvature, Source.EMA: average, Source.MAX: golden.maximum(curvature, average)}[self._source]
-        alpha = alpha_law(golden, self._constants, x)
+        alpha = alpha_law(golden, self._constants, x, self._cap)
         grid = Fixed(False, unit.step_bits - unit.step_fraction, unit.step_fraction)
         step = step_size(grid, alpha if self._enabled else unit.fmt.one, self._constants["eta"])
-        self._bench.drivers["i"].send({"curvature": curvature, "average": average})
+        self._bench.drivers["i"].send({"ema": average, "curvature": curvature})
         shown = {name: tuple(value) for name, value in self._constants.items()}
-        note = f"C {tuple(curvature)}, S {tuple(average)}, {self._source.name}, enabled {self._enabled}, {shown}"
+        note = f"C {tuple(curvature)}, S {tuple(average)}, {self._source.name}, enabled {self._enabled}, cap {self._cap}, {shown}"
         board.expect({"alpha": alpha, "step": step}, note)
 
 
@@ -88,7 +97,8 @@ async def laws_within_the_promised_cycles(dut: Any) -> None:
                 await bench.reset()
                 bench.probing = 0
                 board = bench.board("o")
-                law = Law(bench, constants, source, enabled=bench.rng.random() < 0.8)
+                cap = bench.rng.choice([None, None, one, scalar(bench, bench.rng.randint(-6, 2))])
+                law = Law(bench, constants, source, enabled=bench.rng.random() < 0.8, cap=cap)
                 for x in ends:
                     law.ask(board, x, bench.rng.choice(ends))
                 for _ in range(4 * bench.effort):

@@ -9,19 +9,22 @@ import cocotb
 from kappa_rtl.golden.ema import ema
 from kappa_rtl.golden.formats import ZERO, Scalar, ScalarFormat
 from kappa_rtl.golden.scalar import ScalarUnit as GoldenUnit
-from kappa_rtl.hw.ema import Ema
-from kappa_rtl.hw.scalar import ScalarUnit, scalar_layout
-from kappa_rtl.hw.shared import Shared
+from kappa_rtl.hw.ema import EMA, KEEP
+from kappa_rtl.hw.scalar import Operation, ScalarUnit, scalar_layout
+from kappa_rtl.hw.sequencer import Alone, Do
 
 from .bench import Bench, benches, interrupt, paces
 from .scoreboard import Scoreboard
 from .stream import pack
 
 
-def component(mantissa_bits: int, exponent_bits: int) -> Shared:
+def component(mantissa_bits: int, exponent_bits: int) -> Alone:
+    """keep * S, C in its place, and the rest: as in a step, where C comes from a division."""
     fmt = ScalarFormat(mantissa_bits, exponent_bits)
     unit = ScalarUnit(fmt=fmt, step_bits=4, step_fraction=4, radicand_bits=2)
-    return Shared(Ema(unit), unit)
+    between = Do("value", Operation.LOAD, "value", store="kept")
+    weights = {"keep": None, "rho": None}
+    return Alone(unit, (*KEEP, between, *EMA), taken=("ema", "value"), operands=weights)
 
 
 class Weights:
@@ -34,10 +37,10 @@ class Weights:
         bench.wire("rho").value = pack(layout, rho)
 
     def ask(self, board: Scoreboard, average: Scalar, value: Scalar) -> None:
-        self._bench.drivers["i"].send({"average": average, "value": value})
+        self._bench.drivers["i"].send({"ema": average, "value": value})
         golden = GoldenUnit(self._bench.component.unit.fmt)
         note = f"keep {tuple(self.keep)}, rho {tuple(self.rho)}, average {tuple(average)}, value {tuple(value)}"
-        board.expect(ema(golden, self.keep, self.rho, average, value), note)
+        board.expect({"y": ema(golden, self.keep, self.rho, average, value)}, note)
 
 
 def scalar(bench: Bench, low: int, high: int) -> Scalar:

@@ -1,4 +1,4 @@
-"""Tests of the sum of squares, against the golden model, and of the normaliser, against shifts of integers."""
+"""Tests of the sum of squares, against the golden model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cocotb
 import numpy as np
 
 from kappa_rtl.golden.norm import sum_of_squares
-from kappa_rtl.hw.norm import Normaliser, SumOfSquares
+from kappa_rtl.hw.norm import SumOfSquares
 
 from .bench import Bench, benches, interrupt, paces
 from .scoreboard import Scoreboard
@@ -17,16 +17,8 @@ from .scoreboard import Scoreboard
 Pairs = list[tuple[int, int]]
 
 
-def component(width: int, lanes: int = 0, energy_bits: int = 0, tail: int | None = None) -> SumOfSquares | Normaliser:
-    """A sum of squares if lanes are given, else a normaliser."""
-    return SumOfSquares(lanes=lanes, width=width, energy_bits=energy_bits, tail=tail) if lanes else Normaliser(width)
-
-
-def is_sum(bench: Bench) -> bool:
-    return isinstance(bench.component, SumOfSquares)
-
-
-# ------------------------------------------------------------------------------------------------ the sum
+def component(width: int, lanes: int, energy_bits: int, tail: int | None = None) -> SumOfSquares:
+    return SumOfSquares(lanes=lanes, width=width, energy_bits=energy_bits, tail=tail)
 
 
 def add_up(bench: Bench, board: Scoreboard, pairs: Pairs) -> None:
@@ -59,7 +51,7 @@ def numbers(bench: Bench, beats: int) -> Pairs:
 @cocotb.test
 async def sum_of_every_pair_of_small_operands(dut: Any) -> None:
     for bench in benches(dut, component):
-        if not is_sum(bench) or bench.component.width > 4:
+        if bench.component.width > 4:
             continue
         unit = bench.component
         await bench.reset()
@@ -76,8 +68,6 @@ async def sum_of_every_pair_of_small_operands(dut: Any) -> None:
 async def sum_of_a_beat_a_cycle(dut: Any) -> None:
     """Throughput and latency: beats enter in consecutive cycles, and the sum is offered after the promised number."""
     for bench in benches(dut, component):
-        if not is_sum(bench):
-            continue
         unit = bench.component
         await bench.reset()
         bench.probing = 0
@@ -100,8 +90,6 @@ async def sum_of_a_beat_a_cycle(dut: Any) -> None:
 async def sum_at_the_widest(dut: Any) -> None:
     """The largest sum that the width is made for."""
     for bench in benches(dut, component):
-        if not is_sum(bench):
-            continue
         unit = bench.component
         await bench.reset()
         board = bench.board("o")
@@ -117,8 +105,6 @@ async def sum_at_the_widest(dut: Any) -> None:
 @cocotb.test
 async def sum_under_idle_and_backpressure(dut: Any) -> None:
     for bench in benches(dut, component):
-        if not is_sum(bench):
-            continue
         for idle, stall in paces():
             await bench.reset()
             bench.pace(idle, stall)
@@ -131,86 +117,9 @@ async def sum_under_idle_and_backpressure(dut: Any) -> None:
 @cocotb.test
 async def sum_after_a_reset_in_the_middle(dut: Any) -> None:
     for bench in benches(dut, component):
-        if not is_sum(bench):
-            continue
         for cycles in (1, 2, 4, 6, 8, 20):
             pairs = numbers(bench, 4)
             await interrupt(bench, cycles, partial(add_up, bench), pairs)
-
-
-# ------------------------------------------------------------------------------------------------ the normaliser
-
-
-def normalise(bench: Bench, board: Scoreboard, integer: int) -> None:
-    bench.drivers["i"].send(integer)
-    shift = (bench.component.width - integer.bit_length()) // 2
-    board.expect({"value": integer << 2 * shift, "shift": shift} if integer else {"value": 0}, f"{integer:#x}")
-
-
-def integers(bench: Bench, count: int) -> list[int]:
-    """Zero, every power of two and its neighbours, and random integers of every length."""
-    width, rng = bench.component.width, bench.rng
-    powers = [1 << i for i in range(width)]
-    made = [
-        0,
-        (1 << width) - 1,
-        *powers,
-        *(power - 1 for power in powers),
-        *(power | rng.getrandbits(i) for i, power in enumerate(powers)),
-    ]
-    return made + [rng.getrandbits(rng.randint(1, width)) for _ in range(count)]
-
-
-@cocotb.test
-async def normaliser_of_every_small_integer(dut: Any) -> None:
-    for bench in benches(dut, component):
-        if is_sum(bench) or bench.component.width > 8:
-            continue
-        await bench.reset()
-        board = bench.board("o")
-        for integer in range(1 << bench.component.width):
-            normalise(bench, board, integer)
-        await bench.drain(board)
-
-
-@cocotb.test
-async def normaliser_of_corners_and_random_integers_within_the_promised_cycles(dut: Any) -> None:
-    for bench in benches(dut, component):
-        if is_sum(bench):
-            continue
-        await bench.reset()
-        bench.probing = 0
-        board = bench.board("o")
-        for integer in integers(bench, 30 * bench.effort):
-            normalise(bench, board, integer)
-        await bench.drain(board)
-        most = max(bench.latencies())
-        assert most == bench.component.latency, (
-            f"{bench.where}at most {most} cycles, where {bench.component.latency} are promised"
-        )
-
-
-@cocotb.test
-async def normaliser_under_idle_and_backpressure(dut: Any) -> None:
-    for bench in benches(dut, component):
-        if is_sum(bench):
-            continue
-        for idle, stall in paces():
-            await bench.reset()
-            bench.pace(idle, stall)
-            board = bench.board("o")
-            for integer in bench.rng.sample(integers(bench, 5), min(10, 2 * bench.component.width)):
-                normalise(bench, board, integer)
-            await bench.drain(board)
-
-
-@cocotb.test
-async def normaliser_after_a_reset_in_the_middle(dut: Any) -> None:
-    for bench in benches(dut, component):
-        if is_sum(bench):
-            continue
-        for cycles in (1, 2, bench.component.latency + 3):
-            await interrupt(bench, cycles, partial(normalise, bench), 1)
 
 
 @cocotb.test
@@ -218,9 +127,6 @@ async def valid_does_not_wait_for_ready(dut: Any) -> None:
     for bench in benches(dut, component):
         await bench.reset()
         board = bench.board("o")
-        if is_sum(bench):
-            add_up(bench, board, numbers(bench, 1))
-        else:
-            normalise(bench, board, 1)
+        add_up(bench, board, numbers(bench, 1))
         await bench.must_offer("o", bench.component.latency + 5)
         await bench.drain(board)

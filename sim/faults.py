@@ -88,7 +88,7 @@ def groups(every: list[Bit]) -> dict[str, str]:
             kind = "words"
         elif name == "fsm_state":
             kind = "state machine"
-        elif name in COUNTERS:
+        elif name in COUNTERS or (scopes[-1:] == ["counters"] and size > 1):
             kind = "counters"
         elif name in FLAGS:
             kind = "flags"

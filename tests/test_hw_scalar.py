@@ -9,7 +9,7 @@ from simulators import SIMULATORS
 
 UNITS = {
     "m4": {"mantissa_bits": 4, "exponent_bits": 6, "step_bits": 5, "step_fraction": 3, "radicand_bits": 8},
-    "m9": {"mantissa_bits": 9, "exponent_bits": 7, "step_bits": 17, "step_fraction": 14, "radicand_bits": 14, "digit": 4},
+    "m9": {"mantissa_bits": 9, "exponent_bits": 7, "step_bits": 17, "step_fraction": 14, "radicand_bits": 14},
     "m24": {"mantissa_bits": 24, "exponent_bits": 10, "step_bits": 17, "step_fraction": 20, "radicand_bits": 42},
 }
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+import kappa_rtl.hw.carry as carry
 import kappa_rtl.hw.memory as memory
 import kappa_rtl.hw.synthesis as synthesis
 from kappa_rtl.golden.throttle import Throttle as GoldenThrottle
@@ -187,3 +188,41 @@ endmodule
     subprocess.run(command, cwd=tmp_path, check=True)
     done = subprocess.run(["vvp", "bench.vvp"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "same, 1\n"
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 10, 17])
+def test_the_carry_cells_are_the_plain_sums(width: int, tmp_path: Path) -> None:
+    """All operands of up to three bits, and random ones of more, sums of all ones among them."""
+    (tmp_path / "plain.v").write_text(carry.SOURCE.read_text())
+    (tmp_path / "cells.v").write_text("`define ECP5\n" + carry.SOURCE.read_text().replace(carry.CELL, "cells"))
+    (tmp_path / "models.v").write_text(cell_models("ecp5"))
+    modules = {"subtract": "a, b, c", "add": "a, b, c, s", "round": "a, b, s"}
+    wires = "".join(f"  wire [{width - 1}:0] {name}, {name}_cells;\n" for name in modules)
+    instances = "".join(
+        f"  {cell}_{name} #(.WIDTH({width})) {name}{end}_i ({operands}, {name}{end});\n"
+        for name, operands in modules.items()
+        for cell, end in ((carry.CELL, ""), ("cells", "_cells"))
+    )
+    differ = " || ".join(f"{name} !== {name}_cells" for name in modules)
+    (tmp_path / "bench.v").write_text(f"""
+module bench;
+  reg [{width - 1}:0] a = 0, b = 0, c = 0;
+  reg s = 0;
+{wires}{instances}
+  integer i;
+  initial begin
+    for (i = 0; i < 4096; i = i + 1) begin
+      {{s, c, b, a}} = {3 * width + 1} <= 10 ? i : {{$random, $random}};
+      if ({width} > 3 && i % 4 == 0) b = ~a;
+      #1 if ({differ}) begin $display("%h %h %h %h", a, b, c, s); $finish; end
+      if (subtract !== ((a - (b | c)) & {(1 << width) - 1})) begin $display("difference of %h %h %h", a, b, c); $finish; end
+      if (round !== ((a + b + (s & (a[0] ^ b[0]))) & {(1 << width) - 1})) begin $display("sum of %h %h %h", a, b, s); $finish; end
+    end
+    $display("same");
+  end
+endmodule
+""")
+    command = ["iverilog", "-g2005", "-o", "bench.vvp", "bench.v", "plain.v", "cells.v", "models.v"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    done = subprocess.run(["vvp", "bench.vvp"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "same\n"

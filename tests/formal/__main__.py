@@ -17,8 +17,8 @@ from mutants import generator
 from . import runner
 from .harness import Identity, Proof
 
-STEMS = ["rounding", "random", "update", "norm", "sqrt", "divider", "scalar", "arithmetic"]
-STEMS += ["ema", "clamp", "stream", "watchdog", "memory", "axi"]
+STEMS = ["rounding", "random", "update", "norm", "cells", "sqrt", "divider", "scalar", "programs"]
+STEMS += ["watchdog", "memory", "axi"]
 
 
 def proofs(words: list[str]) -> list[Proof | Identity]:

@@ -30,6 +30,7 @@ class Harness(Elaboratable):
         inputs: what the solver chooses in every cycle; the component's inputs are there already.
         after_reset: set it to weaken everything to "in the cycle after a reset".
         promises_only: set it to leave the lemmas out.
+        ecp5: set it to have the cells as they are for the ECP5, of the primitives in ``ecp5.v``.
         abstract_products: set it to have the multipliers' products free, the wires ``product`` of their cells.
     """
 
@@ -39,6 +40,7 @@ class Harness(Elaboratable):
         self.peeks: dict[str, str] = {}
         self.after_reset = False
         self.abstract_products = False
+        self.ecp5 = False
         self._was_reset = Signal(reset_less=True)
         self._claims: list[tuple[Value, str]] = []
         self._lemmas: list[tuple[Value, str]] = []

@@ -1,4 +1,4 @@
-"""An operation of the scalar unit, beside ghosts that keep its operands: what `prove_arithmetic` is made of."""
+"""A program of the scalar unit, from any state in which it may be asked for one: what `prove_scalar` is made of."""
 
 from __future__ import annotations
 
@@ -6,208 +6,289 @@ from functools import reduce
 from operator import and_, or_
 from typing import Any, NamedTuple
 
-from amaranth.hdl import Cat, Const, Mux, ResetSignal, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, ResetSignal, Signal, Value, signed
+from amaranth.lib import wiring
 
 from kappa_rtl.golden.formats import ScalarFormat
 
 from .harness import Harness, component
-from .prove_stream import STATES
+
+PAUSES = 1
+"""Cycles in which the unit is done and not asked yet, in all of a program."""
 
 
-class Cut(NamedTuple):
-    """An exact result: ``(mantissa + anything below one if inexact) * 2**(exponent - 1)``, of M + 1 significant bits; or zero."""
+class Result(NamedTuple):
+    """Where the harness finds what came out."""
 
-    mantissa: Value
-    inexact: Value
-    exponent: Value
+    value: Any
+    step: Value
+    overflow: Value
+    underflow: Value
 
 
-class Operation:
-    """One operation of the unit, whatever the others do in between; its states from request to response."""
+class Free(wiring.Component):
+    """In the place of the divider or the root: whatever their ports do is an input of the proof."""
+
+    def __init__(self, part: Any) -> None:
+        for name in ("bits", "latency", "longest", "pairs"):
+            setattr(self, name, getattr(part, name, None))
+        super().__init__(part.signature)
+
+    def elaborate(self, platform: Any) -> Module:
+        return Module()
+
+
+class Program:
+    """Some operations, one after the other; y as the first one begins is ``a``, its operand ``b``.
+
+    The state before them is any in which the unit is done: the last operation may still be on its way into y, and digits may be
+    under way if the program takes none.
+
+    Args:
+        free: the divider and the root are left out, and the multipliers give any products that `_multiplies` allows.
+    """
 
     def __init__(
-        self, package: str, name: str, fmt: ScalarFormat, *, only: bool = False, chunk: int | None = None, **sizes: Any
+        self, package: str, ops: tuple[str, ...], fmt: ScalarFormat, *, free: bool, chunk: int | None = None, **sizes: Any
     ) -> None:
         module = component(package, "scalar")
         whole = module.CHUNK
-        module.CHUNK = chunk or whole
+        module.CHUNK = self.chunk = chunk or whole
         try:
             self.unit = unit = module.ScalarUnit(fmt=fmt, **sizes)
+            if free:
+                unit.divider, unit.root = Free(unit.divider), Free(unit.root)
             self.h = h = Harness(unit)
+            cycles = [unit.cycles(module.Operation[op]) for op in ops]
+            limit = max(unit.division if "QUOTIENT" in ops else unit.latency[module.Operation[ops[-1]]], sum(cycles))
         finally:
             module.CHUNK = whole
-        h.abstract_products = True
         m, self.inside = h.m, h.internal
-        self.name, self.fmt, self.bits, self.fraction, self.chunk = name, fmt, fmt.mantissa_bits, unit.fraction, chunk or whole
-        self.leaps = module.LEAPS
-        layout = module.scalar_layout(fmt)
-        self.a, self.b = h.whichever(layout, "a"), h.whichever(layout, "b")
-        self.mine, self.time = h.ghost(1, "mine"), h.ghost(range(unit.latency[module.Operation[name]] + 8), "time")
-        request = unit.i.payload
-        if name != "ROOT":
-            for operand in (self.a, self.b):
-                h.assume(operand.m[-1] | (Value.cast(operand) == 0))
-        if only:
-            h.assume((request.op == module.Operation[name]) & ~ResetSignal())
-        with m.If(unit.i.valid & unit.i.ready):
-            same = (Value.cast(request.a) == Value.cast(self.a)) & (Value.cast(request.b) == Value.cast(self.b))
-            m.d.sync += [self.mine.eq((request.op == module.Operation[name]) & same), self.time.eq(1)]
-        waits = h.state("START") & ~unit.radicand.valid if name == "ROOT" else Const(0, 1)
-        with m.Elif(~unit.o.valid & ~waits):
-            m.d.sync += self.time.eq(self.time + 1)
-        idle = h.state("IDLE")
-        op = self.inside["op"]
-        h.lemma("states there are", reduce(or_, map(h.state, [*STATES, "RESPOND"])))
-        h.lemma("the operation", op == module.Operation[name], when=self.mine & ~idle)
-        h.lemma("a step is known", self.inside["is_step"] == (op == module.Operation.STEP), when=~idle & ~h.state("START"))
-        early = reduce(or_, map(h.state, [state for state in STATES if state not in ("IDLE", "INFINITE")]))
-        h.lemma("no flags before the end", ~(unit.o.payload.overflow | unit.o.payload.underflow), when=early)
-        self.at("START", {"first operand": self.inside["a"] == Value.cast(self.a)}, 1)
-        self.at("START", {"second operand": self.inside["b"] == Value.cast(self.b)})
-        self.at("START", {"clean": ~self.inside["sticky"] & ~self.inside["work"].any() & ~unit.o.payload.step.any()})
-        latency = unit.latency[module.Operation[name]]
-        h.claim("answered in time", self.time <= latency - ~unit.o.valid, when=self.mine & ~unit.i.ready)
-        h.keeps(unit.o, "response")
+        self.fmt, self.ops, self.free = fmt, ops, free
+        program = [module.Operation[op] for op in ops]
+        layout, x = module.scalar_layout(fmt), unit.x
+        takes_y, digits = ops[0] not in ("LOAD", "ROOT"), {"QUOTIENT", "ROOT"} & set(ops)
+        self.divides, self.roots = "QUOTIENT" in ops, "ROOT" in ops
 
-    def path(self, *states: str) -> None:
-        """No state but these, from request to response."""
-        self.h.lemma("its states", reduce(or_, map(self.h.state, ("IDLE", "START", *states, "RESPOND"))), when=self.mine)
-
-    def at(self, state: str, lemmas: dict[str, Any], time: Any = None, *, most: Any = None, when: Any = 1) -> None:
-        """What holds in a state, and the cycles since the request."""
-        here = self.mine & self.h.state(state) & when
-        for what, condition in lemmas.items():
-            self.h.lemma(f"{state}: {what}", condition, when=here)
-        if time is not None:
-            self.h.lemma(f"{state}: time", self.time == time, when=here)
-        if most is not None:
-            self.h.lemma(f"{state}: time at most", self.time <= most, when=here)
-
-    def cycles(self, places: int) -> int:
-        """Of a shift."""
-        return 1 + self.cycles(places - next(leap for leap in self.leaps if leap <= places)) if places else 0
-
-    def shift(self, places: Value) -> Value:
-        return Const(sum(self.cycles(n) << 8 * n for n in range(1 << len(places))), 8 << len(places)).word_select(places, 8)
-
-    def most(self, places: int) -> int:
-        return max(map(self.cycles, range(places + 1)))
-
-    def rounds(self, cut: Cut, when: Any, most: int) -> None:
-        """From ROUND on: nearest, ties to even, carry, range. ``most`` is the cycle of ROUND."""
-        h, bits, inside, (low, high) = self.h, self.bits, self.inside, self.fmt.exponents
-        out = self.unit.o.payload
-        exact = Cat(cut.inexact, cut.mantissa)  # in quarters of an ulp; what is inexact counts as one, as it decides nothing
-        some = cut.mantissa.any()
-        carry = exact >= (2 << bits) - 1 << 1  # half an ulp below the next binade, and on
-        e = cut.exponent + carry
-
-        def nearest(mantissa: Value) -> Value:
-            error = (Mux(carry, mantissa << 1, mantissa) << 2) - exact
-            ulp = Mux(carry, 8, 4)
-            tie = (error * 2 == ulp) | (error * 2 == -ulp)
-            return (error * 2 <= ulp) & (error * 2 >= -ulp) & (~tie | ~mantissa[0])
-
-        self.at("ROUND", {
-            "the result, cut": inside["work"][self.fraction - 1 :] == cut.mantissa,
-            "what was cut": inside["sticky"] == cut.inexact,
-            "exponent": (inside["e"] == cut.exponent) & (inside["addend"] == 1),
-            "normalised": cut.mantissa[-1] | ~some,
-            "not without a rounding": when,
-        }, most=most)  # fmt: skip
-        m = out.value.m
-        self.at("RANGE", {
-            "nearest": (m[-1] & nearest(m)) | ~some,
-            "zero": some | ~m.any(),
-            "carry": (inside["carried"] == carry) | ~some,
-            "exponents": (inside["e"] == cut.exponent) & (inside["next_e"] == cut.exponent + 1),
-            "not without a rounding": when,
-        }, most=most + 1)  # fmt: skip
-        over, under = some & (e > high), some & (e < low)
-        largest = (out.value.m == (1 << bits) - 1) & (out.value.e == high)
-        offered = self.unit.o.valid & self.mine
-        usual = offered & when & some & ~over & ~under
-        self.at("RESPOND", {}, most=most + 2)
-        h.claim("overflow, and then the largest", (out.overflow == over) & (~over | largest), when=offered & when)
-        h.claim(
-            "underflow, and then zero", (out.underflow == under) & (~under | (Value.cast(out.value) == 0)), when=offered & when
+        if free:
+            for part in (unit.divider, unit.root):
+                h.inputs += [part.o.valid, Value.cast(part.o.payload), part.i.ready]
+        self.a, self.b, self.radicand = (
+            h.ghost(layout, "a"),
+            h.ghost(unit.operand, "b"),
+            h.ghost(len(unit.radicand.payload), "radicand"),
         )
-        h.claim("zero", some | (Value.cast(out.value) == 0), when=offered & when)
-        h.claim("the nearest, ties to even", out.value.m[-1] & nearest(out.value.m) & (out.value.e == e), when=usual)
+        self.begun, self.taken = h.ghost(1, "begun"), h.ghost(range(len(program) + 1), "taken")
+        self.since, pauses = (
+            h.ghost(range(2 * unit.division + 2 * unit.root.longest), "since"),
+            h.ghost(range(PAUSES + 2), "pauses"),
+        )
 
+        # What is asked.
+        h.assume(~ResetSignal())
+        h.assume(self.begun | (unit.go & self.idle(bool(digits))))
+        h.assume(~unit.go | (unit.done & (self.taken < len(program))))
+        pausing = self.begun & unit.done & ~unit.go & (self.taken < len(program))
+        h.assume(~pausing | (pauses < PAUSES))
+        low, high = fmt.exponents
+        scalar = ((x.e >= low) & (x.e <= high) & x.m[-1]) | (Value.cast(x) == 0)
+        for number, op in enumerate(program):
+            now = self.taken == number
+            h.assume(~now | (unit.op == op))
+            match op.name:
+                case "STEP":
+                    h.assume(~now | (x.e == unit.step_exponent))
+                case "ROOT":
+                    h.assume(~now | ((x.e >= 2 * low) & (x.e <= 2 * high)))
+                case _:
+                    h.assume(~now | scalar)
+        if takes_y:
+            y_m, pad = self.inside["y_m"], unit.width - fmt.mantissa_bits
+            normal = unit.y.m[-1] | (Value.cast(unit.y) == 0)
+            h.assume(~self.first | (normal & (self.inside["y_e"] == unit.y.e) & ~y_m[:pad].any()))
+            h.assume(~self.first | ((unit.y.e >= low) & (unit.y.e <= high)))
+        h.assume(unit.radicand.valid == (self.roots & ~self.begun))
+        m.d.sync += [self.begun.eq(1), pauses.eq(pauses + pausing)]
+        with m.If(~self.begun):
+            m.d.sync += [self.b.eq(x), self.radicand.eq(unit.radicand.payload)]
+        with m.If(self.first):
+            m.d.sync += self.a.eq(unit.y)
+        with m.If(unit.go):
+            m.d.sync += [self.taken.eq(self.taken + 1), self.since.eq(1)]
+        with m.Elif(~unit.done):
+            m.d.sync += self.since.eq(self.since + 1)
 
-class Product:
-    """The exact product, of digits by chunks, by any function that multiplies: no product is ever solved.
+        # The cycles of each of them.
+        under_way = self.begun & (self.since != 0)
+        waited = self._digits() if free else None
+        for number, op in enumerate(program, 1):
+            on = under_way & (self.taken == number)
+            fixed = cycles[number - 1]
+            h.claim(f"{op.name} is not done before its cycles", ~unit.done, when=on & (self.since < fixed))
+            if op.name not in ("QUOTIENT", "ROOT"):
+                h.claim(f"{op.name} is done after its cycles", unit.done, when=on & (self.since == fixed))
+            elif waited is not None:
+                h.claim(
+                    f"{op.name} is done after its cycles, or two after the digits",
+                    unit.done == ((self.since >= fixed) & waited),
+                    when=on,
+                )
+        if digits and not free:
+            total = h.ghost(range(2 * limit + 4), "total")
+            h.m.d.sync += total.eq(total + ~(total == 2 * limit + 3))
+            h.claim("the digits in time", finished_before(self, len(program)), when=total - pauses >= limit)
+        if free:
+            self._multiplies()
 
-    What a multiplier gives for a chunk and a digit is a constant, whichever, but always the same one; of the sum of all of them
-    only its range is known. That the sum is the operands' product, in that range, is the identity `product_of_parts`.
-    """
+        # The result stands in the cycle after `done`, its flags and a step that saturates in the one after that.
+        finished = self.begun & (self.taken == len(program)) & unit.done
+        stood, flagged = h.ghost(1, "stood"), h.ghost(1, "flagged")
+        overflow, underflow = h.ghost(1, "overflow"), h.ghost(1, "underflow")
+        m.d.sync += [stood.eq(finished), flagged.eq(stood)]
+        # Before are those of the operation before; and nobody asked for the ones of a product in between.
+        counts = self.begun & ~self.first & ((self.taken == len(program)) & (self.since > 1) if "MUL" in ops[:-1] else 1)
+        m.d.sync += [overflow.eq(overflow | (counts & unit.overflow)), underflow.eq(underflow | (counts & unit.underflow))]
+        h.claim("it may be asked again", self.idle(bool(digits)), when=finished)
+        self.answered = stood & flagged
+        self.out = Result(unit.y, unit.step, overflow | unit.overflow, underflow | unit.underflow)
 
-    def __init__(self, p: Operation) -> None:
-        h, bits, unit, inside = p.h, p.bits, p.unit, p.inside
-        self.digit = unit.digit
-        self.digits = -(-bits // self.digit)
-        self.padding = self.digit * self.digits - bits
-        both = p.a.m[-1] & p.b.m[-1]
-        factor = Cat(Const(0, self.padding), p.b.m)
-        self.factors = [factor[self.digit * j : self.digit * (j + 1)] for j in range(self.digits)]
-        self.chunks = [p.a.m[low : low + p.chunk] for low in range(0, bits, p.chunk)]
-        self.x, self.y = [], []
-        parts = []
-        for i, chunk in enumerate(self.chunks):
-            x, y, product = (
-                h.peek(f"multiplier{i}.cell.g_plain.{name}", signed(width))
-                for name, width in (("x", len(chunk) + 1), ("y", self.digit + 1), ("product", len(chunk) + self.digit + 2))
+    @property
+    def first(self) -> Value:
+        """The cycle after the first operation was taken: y is its operand."""
+        return self.begun & (self.taken == 1) & (self.since == 1)
+
+    def claim(self, claims: dict[str, Any]) -> None:
+        for what, condition in claims.items():
+            self.h.claim(what, condition, when=self.answered)
+
+    def idle(self, digits: bool) -> Value:
+        """Whether the unit may be asked: what holds after a reset, and whenever an operation is done."""
+        return idle(self.unit, self.inside, digits=digits and not self.free)
+
+    def _digits(self) -> Value:
+        """Divider and root as they are proved, ``below`` and ``shift`` a cycle before the digits.
+
+        Returns:
+            Whether the digits have been there for two cycles.
+        """
+        h, unit, bits = self.h, self.unit, self.fmt.mantissa_bits
+        m, divider, root = h.m, unit.divider, unit.root
+        part = divider if self.divides else root
+        if not (self.divides or self.roots):
+            return Const(0, 1)
+        there, waited = h.ghost(1, "there"), h.ghost(1, "waited")  # the digits are, or were; and so two cycles ago
+        m.d.sync += [there.eq(there | part.o.valid), waited.eq(there)]
+        h.assume(~h.past(part.o.valid & ~part.o.ready, "offered") | part.o.valid)
+        time = h.ghost(range(part.latency + part.bits + 99), "time")
+        inexact = h.whichever(1, "inexact")
+        if self.divides:
+            busy = h.ghost(1, "divides")
+            q, below = h.whichever(bits + 1, "q"), h.whichever(1, "below")
+            under = Const(self.ops[0] == "UNDER", 1)
+            dividend, divisor = (Mux(under, x, y) for x, y in ((self.b.m, self.a.m), (self.a.m, self.b.m)))
+            with m.If(part.i.valid & ~busy):
+                m.d.sync += busy.eq(1)
+            with m.Elif(part.i.ready):
+                m.d.sync += busy.eq(0)
+            h.assume(part.i.ready == (part.o.valid & part.o.ready))
+            h.assume((~part.o.valid | busy) & (~self.first | ~busy))
+            h.assume(~part.o.valid | (Value.cast(part.o.payload) == Value.cast(Cat(q, below))))
+            h.assume(~part.o.valid | (h.past(part.o.payload.below, "below", reset_less=True) == below))
+            # Zero; or its top bit, and whether it was below one; by zero anything that is not zero.
+            # An odd one is never exact: `odd_is_inexact`.
+            good = Mux(divisor[-1], (below == (dividend < divisor)) & (inexact | ~q[0]), 1)
+            some = dividend[-1] | (under & ~divisor[-1])
+            h.assume(Mux(some, q[-1] & good, (q == 0) & ~below) | ~self.begun | self.first)
+            m.d.sync += time.eq(Mux(busy, time + 1, 0))
+            h.assume(part.o.valid | ~busy | (time < part.latency))
+            one = unit.y.m if self.ops[0] == "DIVIDE" else self.b.m
+            zeros = under & ~unit.y.m[-1]
+            asks = part.i.payload
+            h.claim("the dividend", part.i.valid & ((asks.dividend == one) | (zeros & asks.dividend[-1])), when=self.first)
+            h.claim("the divisor, until the quotient is taken", part.i.valid & (asks.divisor == divisor), when=busy)
+            self.digits, self.below = q, below
+        else:
+            self.digits, self.shift = h.whichever(bits + 1, "root"), h.whichever(len(part.o.payload.shift), "shift")
+            sticky = h.whichever(1, "sticky")
+            # Where the sticky bit is not found out, a lowest bit of one is never exact.
+            h.assume(
+                (self.digits[-1] | (self.digits == 0)) & (~self.digits[0] | (sticky == inexact)) & (self.shift <= part.pairs)
             )
-            parts.append([h.whichever(len(chunk) + self.digit, f"part{i}_{j}") for j in range(self.digits)])
-            for part, digit in zip(parts[-1], self.factors, strict=True):
-                h.assume((product == part) | (x != chunk) | (y != digit))
-            self.x.append(x)
-            self.y.append(y)
-        self.parts = parts
-        self.rows = [sum((parts[i][j] << p.chunk * i for i in range(len(parts))), Const(0)) for j in range(self.digits)]
-        for row in self.rows:
-            h.assume(row < 1 << bits + self.digit)
-        total = sum((row << self.digit * j for j, row in enumerate(self.rows)), Const(0))
-        self.exact = Signal(2 * bits, name="ghost_product")
-        h.m.d.comb += self.exact.eq(total >> self.padding)
-        h.assume(~both | ((total >> self.padding >= 1 << 2 * bits - 2) & (total >> self.padding <= ((1 << bits) - 1) ** 2)))
-        h.assume(~total[: self.padding].any())
-        self.e = p.a.e + p.b.e
-        self.both = both
+            h.assume(~part.o.valid | (Value.cast(part.o.payload) == Value.cast(Cat(self.digits, sticky, self.shift))))
+            h.assume(~part.o.valid | (h.past(part.o.payload.shift, "shift", reset_less=True) == self.shift))
+            gone = h.ghost(1, "gone")
+            m.d.sync += [gone.eq(gone | (part.o.valid & part.o.ready)), time.eq(time + 1)]
+            h.assume(~part.o.valid | (self.begun & ~gone))
+            h.assume(part.o.valid | gone | (time < part.longest))
+            radicand = unit.radicand
+            h.claim(
+                "the radicand",
+                (part.i.payload == radicand.payload) & (part.i.valid == radicand.valid) & (radicand.ready == part.i.ready),
+            )
+        self.inexact = inexact
+        return waited
 
-        # Cycle by cycle.
-        cycle = inside["cycle"]
-        so_far: Value = Const(0)
-        last = self.digits + 2
-        place = p.fraction - bits + 1 - self.padding + self.digit * (self.digits - 1)
-        h.lemma(
-            "MULTIPLY: cycles are counted",
-            reduce(or_, (cycle == 1 << k for k in range(last + 1))),
-            when=p.mine & h.state("MULTIPLY"),
-        )
-        for k in range(last + 1):
-            lemmas = {
-                f"operand in cycle {k}": inside["a"] == Value.cast(p.a),
-                f"exponent in cycle {k}": (inside["e"] == (self.e if k else p.a.e))
-                & (inside["addend"] == (bits - 1 if k else p.b.e)),
-                f"neither is zero in cycle {k}": both,
-                f"clean in cycle {k}": ~inside["sticky"] & ~p.unit.o.payload.step.any(),
-            }
-            if k < self.digits:
-                lemmas[f"digits left in cycle {k}"] = inside["multiplier"] == factor >> self.digit * k
-            if 1 <= k <= self.digits:
-                pairs = [(x == c) & (y == self.factors[k - 1]) for x, c, y in zip(self.x, self.chunks, self.y, strict=True)]
-                lemmas[f"factors in cycle {k}"] = reduce(and_, pairs)
-            if 2 <= k <= self.digits + 1:
-                outputs = [inside[f"multiplier{i}.cell.o"] == part[k - 2] for i, part in enumerate(parts)]
-                lemmas[f"products in cycle {k}"] = reduce(and_, outputs)
-            if k >= 3:
-                lemmas[f"their sum in cycle {k}"] = inside["partial"] == self.rows[k - 3]
-            lemmas[f"so far in cycle {k}"] = inside["work"] == so_far
-            if k >= 3:  # it moves down a digit, and a row is added; what leaves it below is the multiplier's padding
-                so_far = (so_far >> self.digit) + (self.rows[min(k - 3, self.digits - 1)] << place)
-            p.at("MULTIPLY", lemmas, 2 + k, when=cycle == 1 << k)
-        #: cycles until the state after MULTIPLY
-        self.cycles = self.digits + 5
-        self.work = Cat(Const(0, p.fraction - bits + 1), self.exact)
+    def _multiplies(self) -> None:
+        """Products by any function that multiplies: by a power of two it shifts, and that of the operands is one in its range.
+
+        What a multiplier gives for two parts of the operands is a constant, whichever. That the sum of all of them is the product
+        is the identity `product_of_parts`.
+        """
+        h, width = self.h, self.unit.width
+        h.abstract_products = True
+        pad = width - self.fmt.mantissa_bits
+        a, b = Cat(Const(0, pad), self.a.m), Cat(Const(0, pad), self.b.m)
+        factor = Cat(0, a)
+        total: Value = Const(0)
+        for i in range(0, width, self.chunk):
+            for j in range(0, width + 1, self.chunk):
+                one, other = b[i : i + self.chunk], factor[j : j + self.chunk]
+                x, y, product = (
+                    h.peek(f"multiplier{i // self.chunk}_{j // self.chunk}.cell.g_plain.{name}", signed(bits))
+                    for name, bits in (("x", len(one) + 1), ("y", len(other) + 1), ("product", len(one) + len(other) + 2))
+                )
+                bits = len(one) + len(other)
+                shifted = reduce(or_, (Mux(y[k], (x[: len(one)] << k)[:bits], 0) for k in range(len(other))))
+                single = ~(y[: len(other)] & (y[: len(other)] - 1)[: len(other)]).any()
+                h.assume(~single | (product == shifted))
+                h.assume(x[: len(one)].any() | (product == 0))
+                if {"MUL", "PRODUCT"} & set(self.ops[:1]):
+                    part = h.whichever(bits, f"part{i}_{j}")
+                    known = ~self.first & self.begun & (self.taken == 1)
+                    h.assume((product == part) | (x != one) | (y != other) | ~known)
+                    total = total + (part << i + j)
+        # Of two mantissas, which stand at the top.
+        self.exact = Signal(2 * self.fmt.mantissa_bits, name="ghost_product")
+        h.m.d.comb += self.exact.eq(total >> 2 * pad + 1)
+        if {"MUL", "PRODUCT"} & set(self.ops[:1]):
+            most, both = (1 << self.fmt.mantissa_bits) - 1, a[-1] & b[-1]
+            known = self.begun & ~self.first
+            fits = ((total >> 2 * pad + 1) >= 1 << 2 * self.fmt.mantissa_bits - 2) & ((total >> 2 * pad + 1) <= most * most)
+            h.assume(~known | (Mux(both, fits, total == 0) & ~total[: 2 * pad + 1].any()))
+
+
+def finished_before(p: Program, operations: int) -> Value:
+    """Whether the last operation is done."""
+    return (p.taken == operations) & p.unit.done
+
+
+def idle(unit: Any, inside: dict[str, Signal], *, digits: bool) -> Value:
+    """Whether a unit may be asked; with ``digits``, the divider and the root too."""
+    phase = inside["phase"]
+    asked = {name: inside["asked"][bit] for name, bit in (("multiplies", 3), ("adds", 4), ("quotes", 9), ("roots", 10))}
+    pending = ["at_sum", "listens_quotient", "listens_root", "rounds", "lost"]
+    if digits:
+        pending += ["begins", "divides_on", *(f"divider.{name}" for name in ("busy", "running", "done"))]
+        pending += [f"root.{name}" for name in ("busy", "looks", "running", "feeds", "settling", "done")]
+    one = reduce(or_, (phase == 1 << i for i in range(1, len(phase))))
+    rests = phase[-1] | ~(asked["multiplies"] | asked["adds"])
+    waits = inside["waiting"] & (asked["quotes"] | asked["roots"])
+    return reduce(and_, (unit.done, one, rests, ~waits, ~Cat(inside[name] for name in pending if name in inside).any()))
+
+
+def depth(unit: Any, ops: tuple[str, ...]) -> int:
+    """Cycles of a whole program and its claims."""
+    operation = component(type(unit).__module__.rpartition(".")[0], "scalar").Operation
+    cycles = sum(unit.cycles(operation[op]) for op in ops)
+    most = max(unit.latency[operation[op]] for op in ops)
+    return int(max(cycles, most)) + PAUSES + 5

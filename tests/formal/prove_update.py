@@ -45,6 +45,7 @@ def update(package: str, config: ThrottleConfig) -> Harness:
     for stage in range(stages):
         h.lemma(f"beat in stage {stage}", inside["valid"][stage] == valid[stage])
         h.lemma(f"last in stage {stage}", inside["last"][stage] == last[stage], when=valid[stage])
+    h.lemma("no beat is offered", inside["empty"] == ~valid[-1])
     h.claim(f"a beat is offered {stages} moves after it was accepted", dut.o.valid == valid[-1])
     h.claim("beats are accepted unless the output is held up", dut.i.ready == advance)
     h.claim("last", dut.o.payload.last == last[-1], when=valid[-1])
@@ -114,7 +115,11 @@ def update(package: str, config: ThrottleConfig) -> Harness:
             h.lemma("product and residual", inside[f"total{lane}"] == whole, when=valid[2])
             for i, stage in enumerate((rounds, rounds + 1, rounds + 2)):
                 above = dropped_of_product(stage) >> widths.update_shift - dut._below
-                h.lemma(f"dropped {stage}", inside[f"dropped_{i}_{lane}"] == above, when=valid[stage])
+                held = inside[f"dropped_{i}_{lane}"]
+                if i == 0:  # the sign is that of an even sum, until it is known whether it is one
+                    odd = on_grid(stage)[0] if dut._shift > 0 else 0
+                    held = Cat(held[:-1], held[-1] ^ odd).as_signed()
+                h.lemma(f"dropped {stage}", held == above, when=valid[stage])
         h.lemma("rounded", inside[f"rounded{lane}"] == on_grid(rounds), when=valid[rounds])
         if widths.update_shift > 0:
             dropped = products[rounds][: widths.update_shift].any()
@@ -124,7 +129,11 @@ def update(package: str, config: ThrottleConfig) -> Harness:
         h.lemma("moved", inside[f"moved{lane}"] == moved(rounds + 2), when=valid[rounds + 2])
         for i, stage in enumerate((rounds + 1, rounds + 2)):
             h.lemma(f"saturated {stage}", inside[f"saturated_{i}_{lane}"] == saturated(stage), when=valid[stage])
-            h.lemma(f"swallowed {stage}", inside[f"swallowed_{i}_{lane}"] == swallowed(stage), when=valid[stage])
+            if i:
+                h.lemma(f"swallowed {stage}", inside[f"swallowed_{i}_{lane}"] == swallowed(stage), when=valid[stage])
+        if widths.update_shift > 0:
+            dropped = products[rounds + 1][: widths.update_shift].any()
+            h.lemma("inexact, on", inside[f"was_inexact{lane}"] == dropped, when=valid[rounds + 1])
 
         out, end = dut.o.payload, stages - 1
         used = ~last[end] if lane >= config.tail else 1
@@ -178,25 +187,47 @@ CONFIGS = {
 }
 SMALL = ThrottleConfig(elements=3, lanes=2, eta=0.5, gradient="SQ2.4", weight="SQ1.3", update="SQ0.5", step_bits=4)
 MUTANTS = (
-    Mutant("update.py", "product[: shift - 1].any()", "product[1 : shift - 1].any()", "the sticky bit misses the lowest bit"),
+    Mutant("update.py", "for i in range(0, len(dropped) - 1, 4)", "for i in range(1, len(dropped) - 1, 4)", "the sticky bit misses the lowest bit"),
     Mutant("update.py", "guard, sticky = product[shift - 1]", "guard, sticky = product[shift]", "the guard bit is one too high"),
-    Mutant("update.py", "raised[0] & ~(guard & ~sticky)", "raised[0]", "a tie of the product rounds up"),
+    Mutant("update.py", "raised[0] & ~(guard & ~sticky.any())", "raised[0]", "a tie of the product rounds up"),
     Mutant("update.py", "lsb=weight[0] ^ whole[0]", "lsb=weight[0]", "a tie of the sum looks at the weight alone"),
     Mutant("update.py", "Cat(up, whole)", "Cat(0, whole)", "the sum is not rounded"),
+    Mutant("update.py", "majority(weights[-2][-1], updates[-2][-1], summed[-1])", "updates[-2][-1]", "the sum's sign is the update's"),
     Mutant("update.py", "new.eq(resolved)", "new.eq(moved)", "a weight wraps where it should saturate"),
-    Mutant("update.py", "return ~rounded.any() & inexact", "return ~rounded.any()", "a zero product counts as underflow"),
-    Mutant("update.py", "advance.eq(~self.o.valid | self.o.ready)", "advance.eq(1)", "the pipeline runs on while its output is held up"),
+    Mutant("update.py", "~update.any() & self._lost(was_inexact, saturated[0])", "~update.any()", "a zero product counts as underflow"),
+    Mutant("update.py", "advance.eq(~valid[-1] | self.o.ready)", "advance.eq(1)", "the pipeline runs on while its output is held up"),
     Mutant("update.py", "if lane >= config.tail:", "if lane > config.tail:", "lanes beyond N have values"),
     Mutant("rounding.py", "beyond = top.any() & ~top.all()", "beyond = top.any() & ~top.all() & ~negative", "nothing saturates below"),
 )  # fmt: skip
 
+HALF = SMALL.replace(update="SQ2.2", weight="SQ3.1", step_bits=5)
+HALF_MUTANTS = (
+    Mutant("carry.v", "half & (a[0] ^ b[0])", "half & a[0]", "a half of the sum looks at the weight alone"),
+    Mutant("carry.v", "half & (a[0] ^ b[0])", "1'b0", "a half of the sum is dropped"),
+    Mutant("update.py", "raised[-1] & negative", "raised[-1]", "the one number above its word is the least of all"),
+    Mutant(
+        "update.py",
+        "with m.If((empty | self.o.ready) & beyond):",
+        "with m.If(beyond):",
+        "a beat that waits is clipped for the one behind it",
+    ),
+)
+"""Of a sum that drops one bit, and of a product that one rail alone can clip."""
+
 KEPT = SMALL.replace(gradient="SQ2.5", residual_bits=2)
 KEPT_MUTANTS = (
     Mutant("update.py", "exact[: merged + 1].any()", "exact[merged]", "the lowest bits of a product with a residual are lost"),
-    Mutant("update.py", "product[shift] ^ rounded[0]).as_signed()", "0).as_signed()", "a residual forgets that the product was rounded up"),
+    Mutant("update.py", "of_product[0][-1] ^ (rounded[0] if self._shift > 0 else 0)", "of_product[0][-1]", "a residual forgets that the product was rounded up"),
     Mutant("update.py", "weight[0] ^ update[shift] ^ moved[0]", "0", "a residual forgets that the sum was rounded up"),
     Mutant("update.py", "        kept, _ = fit(extended(total, below + 1)[below:].as_signed(), Fixed(True, bits, 0))", "        kept = extended(total, below + 1)[below:].as_signed()", "a residual wraps"),
 )  # fmt: skip
+
+REFUTED: dict[str, tuple[ThrottleConfig, tuple[Mutant, ...]]] = {
+    "16 bits": (HALF, HALF_MUTANTS),
+    "16 bits, 2 lanes, the last beat half full": (SMALL, MUTANTS),
+    "residuals of 4 bits": (KEPT, KEPT_MUTANTS),
+}
+"""With which proof faults are tried, on which widths."""
 
 PROOFS = [
     Identity("update, 16 bits", "-D * step fits the datapath's 33 bits", lambda: product_fits(CONFIGS["16 bits"])),
@@ -207,11 +238,12 @@ PROOFS = [
             if not config.residual_bits
             else "the same with what both roundings dropped, floored and clipped; seven moves",
             lambda package, config=config: update(package, config),
-            mutants=MUTANTS if config.lanes == 2 else KEPT_MUTANTS if config.residual_bits == 4 else (),
-            small=lambda package, small=KEPT if config.residual_bits else SMALL: update(package, small),
-            depth_mutants=9,
+            mutants=mutants,
+            small=lambda package, small=small: update(package, small),
+            depth_mutants=12 if small is HALF else 9,
         )
         for name, config in CONFIGS.items()
+        for small, mutants in [REFUTED.get(name, (SMALL, ()))]
     ),
     Proof(
         "update, 16 bits",

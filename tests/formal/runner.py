@@ -92,13 +92,17 @@ def run(proof: Proof | Identity, folder: Path, package: str = HW, *, timeout: in
     )
     (folder / "top.il").write_text(text)
     files = ["top.il"]
-    for cell in (component(package, "multiplier"), component(package, "memory")):
+    for cell in (component(package, name) for name in ("multiplier", "memory", "carry", "chain", "choose")):
         if f"\\{cell.CELL}" in text:
-            source = cell.SOURCE.read_text()
+            source = "`define ECP5\n" * harness.ecp5 + cell.SOURCE.read_text()
             if harness.abstract_products:
                 source = source.replace("p <= x * y;", "p <= product;").replace("reg signed [A+B-1:0] p = 0;", ANY_PRODUCT)
             (folder / cell.SOURCE.name).write_text(source)
             files.append(cell.SOURCE.name)
+    if harness.ecp5:
+        models = Path(__file__).with_name("ecp5.v")
+        shutil.copy(models, folder)
+        files.append(models.name)
     (folder / "proof.sby").write_text(
         SCRIPT.format(
             mode="prove" if proof.kind == "induction" else "bmc",
@@ -107,7 +111,9 @@ def run(proof: Proof | Identity, folder: Path, package: str = HW, *, timeout: in
             depth=2 if proof.kind == "reset" else proof.depth,
             skip="skip 1\n" if proof.kind == "reset" else "",
             verilog="\n".join(f"read_verilog {name}" for name in files[1:]),
-            peeks="\n".join(f"delete -input w:{name}\nconnect -set {name} \\{path}" for name, path in harness.peeks.items()),
+            peeks="\n".join(
+                f"delete -input w:{name}\nconnect -nounset -set {name} \\{path}" for name, path in harness.peeks.items()
+            ),
             forget={"reset": "setattr -unset init w:*", "any state": "setattr -unset init w:dut.*"}.get(proof.kind, ""),
             files="\n".join(files),
         )
