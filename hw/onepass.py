@@ -41,7 +41,7 @@ class StreamingOnePass(StreamingThrottle):
     @property
     def overhead(self) -> int:
         """The most cycles of a step beyond its ceil(N/L) beats."""
-        return self.sum.latency + self.decide.prelude + max(self.decide.latency, self.update.latency) + 5 + self._extras
+        return self.sum.latency + self._wait + max(self.decide.latency, self.update.latency) + 6 + self._extras
 
     @property
     def step_cycles(self) -> int:
