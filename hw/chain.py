@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import operator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from amaranth.hdl import Const, Instance, Module, Value, ValueLike
+from amaranth.hdl import Cat, Const, Instance, Module, Value, ValueLike
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -52,6 +54,20 @@ def chained(m: Module, name: str, one: Function, other: Function, *operands: Val
         value = Value.cast(operand)
         m.d.comb += getattr(chain, port).eq(value.replicate(width) if len(value) == 1 else value)
     return chain.o
+
+
+def total_of(
+    m: Module, name: str, a: ValueLike, b: ValueLike, c: ValueLike, d: ValueLike, carry: Value, or_carry: ValueLike = 0
+) -> Value:
+    """``(a | b) + (c | d)`` by a chain of that name, as wide as a, and one more if there is a carry."""
+    lowest = Value.cast(or_carry)[0]
+    operands = (Cat(carry, a), Cat(lowest, b), Cat(carry, c), Cat(lowest, d))
+    return chained(m, name, lambda a, b, c, d: a | b, lambda a, b, c, d: c | d, *operands)[1:]
+
+
+def either(values: Iterable[Value]) -> Value:
+    """All of them in one OR."""
+    return functools.reduce(operator.or_, values)
 
 
 def _table(one: Function, other: Function, three: bool) -> int:

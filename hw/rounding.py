@@ -5,7 +5,6 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 
 from kappa_rtl.golden.formats import Fixed, Overflow, Rounding
-from kappa_rtl.golden.widths import Interval
 
 
 def round_up(rounding: Rounding, *, lsb: Value, guard: Value, sticky: Value, negative: Value) -> Value:
@@ -61,12 +60,12 @@ def fit(value: Value, fmt: Fixed) -> tuple[Value, Value]:
     return fitted, beyond
 
 
-def only_rail(fmt: Fixed, within: Interval) -> int | None:
-    """The rail to which values of an interval are clipped, where there is but one: a register can be set to it."""
+def only_rail(fmt: Fixed, least: int, most: int) -> int | None:
+    """The rail to which values of a range are clipped, where there is but one: a register can be set to it."""
     low, high = fmt.rails
     if fmt.overflow in (Overflow.WRAP, Overflow.ZERO):
         return None
-    return high if within.low >= low else low if within.high <= high else None
+    return high if least >= low else low if most <= high else None
 
 
 LOWEST = 6

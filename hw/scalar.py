@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import enum
-import functools
-import operator
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, ValueLike, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.golden.formats import Scalar, ScalarFormat
 
-from .chain import chained
+from .chain import chained, either, total_of
 from .divider import Divider
 from .multiplier import Multiplier
 from .sqrt import SquareRoot
@@ -354,7 +351,7 @@ class ScalarUnit(wiring.Component):
             | Mux(roots, ~_padded(root.o.payload.shift, self.exponent_bits), 0)  # and one more, below
         )
         e = Signal(exponent, reset_less=True)
-        m.d.sync += e.eq(_total(m, "exponent", base, x_e, offset, other_e, roots))
+        m.d.sync += e.eq(total_of(m, "exponent", base, x_e, offset, other_e, roots))
 
         bounded = Signal(reset_less=True)
         endless = Signal(reset_less=True)
@@ -401,7 +398,7 @@ class ScalarUnit(wiring.Component):
         sticky = below.any()
         for name, (here, value) in sources.items():
             m.d.sync += kept[name].eq(Mux(here, value[1:], 0))
-        first_below = _either(Mux(here, value[0], 0) for here, value in sources.values())
+        first_below = either(Mux(here, value[0], 0) for here, value in sources.values())
         m.d.sync += [
             guard.eq(first_below),
             up.eq(first_below & ~cuts),
@@ -413,8 +410,8 @@ class ScalarUnit(wiring.Component):
 
         raised = Signal(width + 1)
         one, other, third, fourth = (Cat(part, Const(0, 1)) for part in kept.values())
-        m.d.comb += raised.eq(_total(m, "rounder", one, other, third, fourth, up))  # a tie, too: then back to even
-        leading = _either(kept.values())
+        m.d.comb += raised.eq(total_of(m, "rounder", one, other, third, fourth, up))  # a tie, too: then back to even
+        leading = either(kept.values())
         some = Mux(integer, leading[-1], leading[bits - 1]) if pad else leading[-1]
         # Whether it is out of its range, and whether it is at an end of it, where the next one is not what it is.
         large_e, small_e, last_e, before_e = (
@@ -452,7 +449,7 @@ class ScalarUnit(wiring.Component):
         too_large = Signal()
         m.d.comb += [too_small.eq(small_e | (before_e & ~higher)), too_large.eq(large_e | (last_e & higher))]
         nothing = Const(0, len(e))
-        landed_e = _total(m, "incrementer", e, nothing, nothing, nothing, carried, carried_on)
+        landed_e = total_of(m, "incrementer", e, nothing, nothing, nothing, carried, carried_on)
         m.d.sync += [
             self.overflow.eq(lands & too_large & ~(quotes & silent)),
             self.underflow.eq(lands & value[-1] & too_small),
@@ -501,16 +498,3 @@ def _sum(m: Module, rows: list[Row], name: str, most: int) -> Row:
     register = Signal(min(len(value), most - low), name=name, reset_less=True)
     m.d.sync += register.eq(value)
     return Row(low, register)
-
-
-def _total(
-    m: Module, name: str, a: ValueLike, b: ValueLike, c: ValueLike, d: ValueLike, carry: Value, or_carry: ValueLike = 0
-) -> Value:
-    """``(a | b) + (c | d)``, as wide as a, and one more if there is a carry."""
-    either = Value.cast(or_carry)[0]
-    operands = (Cat(carry, a), Cat(either, b), Cat(carry, c), Cat(either, d))
-    return chained(m, name, lambda a, b, c, d: a | b, lambda a, b, c, d: c | d, *operands)[1:]
-
-
-def _either(values: Iterable[Value]) -> Value:
-    return functools.reduce(operator.or_, values)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +9,7 @@ from amaranth.hdl import Module, Mux, Signal, Value, ValueLike
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from .chain import either
 from .scalar import SHORT, Operation, ScalarUnit, scalar_layout
 
 __all__ = ["Alone", "Do", "longest", "sequence"]
@@ -62,10 +61,10 @@ def sequence(
 
     def of_next(what: Callable[[Do], ValueLike]) -> Value:
         """What holds for the operation that is next."""
-        return _either(Mux(following[place], what(do), 0) for place, do in enumerate(program))
+        return either(Mux(following[place], what(do), 0) for place, do in enumerate(program))
 
     def next_in(some: Iterable[Do]) -> Value:
-        return _either(following[places[do.name]] for do in some)
+        return either(following[places[do.name]] for do in some)
 
     def choice(choices: Mapping[str, Any], default: Any, value: Callable[[Any], int]) -> ValueLike:
         """That of the first condition that holds; ``""`` is no condition."""
@@ -98,7 +97,7 @@ def sequence(
             m.d.sync += [copy[field].eq(getattr(value, field)) for field in ("m", "e")]
         copies.append(copy.as_value())
     while len(copies) > 1:  # four by four, as look-up tables take them
-        copies = [_either(copies[i : i + 4]) for i in range(0, len(copies), 4)]
+        copies = [either(copies[i : i + 4]) for i in range(0, len(copies), 4)]
     m.d.comb += x.eq(copies[0])
 
     # Whether the operation that waits has to go on waiting: known a cycle late.
@@ -106,7 +105,7 @@ def sequence(
     with m.If(unit.go):
         m.d.sync += blocked.eq(next_in(do for do in program if do.until))
     with m.Elif(~unit.began):
-        m.d.sync += blocked.eq(_either(waits & ~Value.cast(conditions[name]) for name, waits in awaited.items()))
+        m.d.sync += blocked.eq(either(waits & ~Value.cast(conditions[name]) for name, waits in awaited.items()))
     m.d.sync += early_op.eq(op)
     m.d.comb += [unit.op.eq(early_op), unit.go.eq(unit.done & ~blocked)]
     with m.If(unit.go):
@@ -222,7 +221,3 @@ class Alone(wiring.Component):
             self.o.payload.step.eq(unit.step),
         ]
         return m
-
-
-def _either(values: Iterable[Value]) -> Value:
-    return functools.reduce(operator.or_, values)

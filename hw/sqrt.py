@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .chain import chained
+from .chain import chained, either
 from .choose import choose
 
 GROUP = 8
@@ -132,7 +130,7 @@ class SquareRoot(wiring.Component):
             with m.Else():
                 m.d.sync += some.eq(Cat(choose(m, f"pair{group}_{i}", here[1 - i :: 2], place[:BITS]) for i in range(2)))
             found.append(some)
-        m.d.sync += [pair.eq(functools.reduce(operator.or_, found)), passed.eq(place)]
+        m.d.sync += [pair.eq(either(found)), passed.eq(place)]
 
         ends: Value = root[-2] | (spent & nothing)
         if self._waits:

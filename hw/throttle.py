@@ -116,9 +116,7 @@ class StreamingThrottle(wiring.Component):
             extras += 1
         if config.population is not None:  # and A is not what was summed here
             extras += 1
-        late = max(
-            0, COUNTING + max(self.counters.groups) - self.sum.latency
-        )  # counts, after the second sum: if it is the faster
+        late = max(0, COUNTING + max(self.counters.groups) - self.sum.latency)  # counts, where the second sum is the faster
         return passes + self.decide.latency + self._wait + 7 + JOINING + late + extras
 
     @property

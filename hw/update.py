@@ -10,7 +10,6 @@ from amaranth.lib.wiring import In, Out
 
 from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.golden.formats import Fixed, Overflow, Rounding
-from kappa_rtl.golden.widths import Interval
 
 from .carry import round_half
 from .multiplier import Multiplier
@@ -245,13 +244,14 @@ class Update(wiring.Component):
     @property
     def _rail(self) -> int | None:
         """The one rail to which products are clipped, if there is but one; residuals bring them to both."""
-        return None if self.config.residual_bits else only_rail(self.config.grids.update, self.config.widths.rounded)
+        rounded = self.config.widths.rounded
+        return None if self.config.residual_bits else only_rail(self.config.grids.update, rounded.low, rounded.high)
 
     @property
     def _clips_one(self) -> bool:
         """Whether a rounded product that its own word cannot hold is the number above it: then the product's sign tells."""
         rail, rounded = 1 << self.config.grids.update.width - 1, self.config.widths.rounded
-        return not self.config.residual_bits and rounded in Interval(-rail, rail) and rounded.high == rail
+        return not self.config.residual_bits and -rail <= rounded.low and rounded.high == rail
 
     @property
     def _sums_words(self) -> bool:
