@@ -6,7 +6,7 @@ import enum
 from types import SimpleNamespace
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -236,12 +236,14 @@ class Decide(wiring.Component):
         lowest, highest = fmt.exponents
         root_may_leave = exponent + 1 > highest or exponent - unit.root.pairs < lowest
 
-        # The mantissa of y, doubled for an odd exponent, as far up in the radicand as an even number of places allows.
-        room = unit.radicand_bits - fmt.mantissa_bits - 1
-        room -= room % 2
+        radicand: Value = self.i.payload
         level = Signal(unit.operand)
-        m.d.comb += level.e.eq((unit.y.e >> 1) + base - room // 2)
-        level_radicand = Mux(unit.y.e[0], unit.y.m << 1, unit.y.m) << room
+        if config.growth:
+            # The mantissa of y, doubled for an odd exponent, as far up in the radicand as an even number of places allows.
+            room = unit.radicand_bits - fmt.mantissa_bits - 1
+            room -= room % 2
+            m.d.comb += level.e.eq((unit.y.e >> 1) + base - room // 2)
+            radicand = Mux(levels, Mux(unit.y.e[0], unit.y.m << 1, unit.y.m) << room, radicand)
 
         operands = literals | {name: getattr(self.constants, name) for name in CONSTANTS}
         operands |= {name: getattr(status, name) for name in ("norm_motion", "curvature", "ema", "alpha")}
@@ -266,7 +268,7 @@ class Decide(wiring.Component):
         settled |= {"taken": ~asks, "answered": ~offers, "rooted": ~levels}
         does = sequence(m, unit, program, operands=operands, conditions=settled)
         m.d.comb += [
-            unit.radicand.payload.eq(Mux(levels, level_radicand, self.i.payload) if config.growth else self.i.payload),
+            unit.radicand.payload.eq(radicand),
             unit.radicand.valid.eq((self.i.valid & asks) | levels),  # its root is idle
             self.i.ready.eq(asks),
             self.o.payload.eq(status.step_size),

@@ -78,7 +78,7 @@ class ScalarUnit(wiring.Component):
     Args:
         fmt: the scalar format.
         step_bits, step_fraction: width and fraction bits of the step grid.
-        radicand_bits: width of the normalised radicand, even.
+        radicand_bits: width of the integer to take a root of, even.
 
     Ports: ``op`` and ``x``, taken as ``go`` is high, which it may be when ``done`` is; ``began`` is high in the cycle after it.
     ``radicand`` normalised integers, each begins a root. ``y`` the accumulator, ``step`` the step. ``overflow`` and

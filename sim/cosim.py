@@ -104,9 +104,6 @@ class RtlThrottle:
         SimulationError: the simulator is missing, refuses the Verilog, or stops.
     """
 
-    public_depth = 1
-    """Levels of the design whose signals the simulator side may touch."""
-
     def __init__(
         self,
         config: ThrottleConfig,
@@ -148,7 +145,7 @@ class RtlThrottle:
         self._folder.mkdir(parents=True, exist_ok=True)
         source = self._folder / "throttle.v"
         source.write_text(verilog)
-        self.design = harness(config, source, streaming=self._streaming, public_depth=self.public_depth)
+        self.design = harness(config, source, streaming=self._streaming)
         waves = self._wave_from is not None
         build(self.design, self._simulator, waves)  # in this thread, so that its errors surface here
 
@@ -358,7 +355,7 @@ def prepare(config: ThrottleConfig, verilog: str, simulator: str, *, waves: bool
         build(harness(config, source), simulator, waves)
 
 
-def harness(config: ThrottleConfig, source: Path, *, streaming: bool = False, public_depth: int = 1) -> Design:
+def harness(config: ThrottleConfig, source: Path, *, streaming: bool = False) -> Design:
     """The exported unit of a configuration in its harness."""
     g, w, y, _ = config.grids
     lanes = config.lanes
@@ -380,7 +377,6 @@ def harness(config: ThrottleConfig, source: Path, *, streaming: bool = False, pu
         | ({"WATCHDOG": 1} if config.watchdog else {})
         | ({"BLOCKS": MOST_BLOCKS} if "norm_growth" in config.watchdog else {}),
         timing=True,
-        public_depth=public_depth,
     )
 
 

@@ -43,29 +43,48 @@ SATURATED = ("gradient_saturated", "update_saturated", "weight_saturated")
 # ------------------------------------------------------------------------------------------------ the registers
 
 
+NAME = r"(?:\\(\S+)|([A-Za-z_]\w*))"
+MODULE = re.compile(rf"^module\s+{NAME}(.*?)^endmodule", re.DOTALL | re.MULTILINE)
+
+
 def modules(verilog: str) -> dict[str, dict[str, Any]]:
     """Of each module of an exported text its registers, which are the targets of ``<=``, and its instances with their modules."""
-    name = r"(?:\\(\S+)|([A-Za-z_]\w*))"
-    target = re.compile(rf"(?:^|\)|begin)\s*{name}\s*(?:\[\w+\])?\s*<=", re.MULTILINE)
     found: dict[str, dict[str, Any]] = {}
-    for escaped, plain, body in re.findall(rf"^module\s+{name}(.*?)^endmodule", verilog, re.DOTALL | re.MULTILINE):
-        instances = re.findall(rf"^ +{name}\s+(?:#\([^;]*?\)\s+)?{name}\s*\(\s*\n? *\.", body, re.MULTILINE)
+    for escaped, plain, body in MODULE.findall(verilog):
+        instances = re.findall(rf"^ +{NAME}\s+(?:#\([^;]*?\)\s+)?{NAME}\s*\(\s*\n? *\.", body, re.MULTILINE)
         found[escaped or plain] = {
-            "registers": sorted({a or b for a, b in target.findall(body)}),
+            "registers": _registers(body),
             "instances": {c or d: a or b for a, b, c, d in instances},
         }
     return found
 
 
+def _registers(body: str) -> list[str]:
+    targets = re.findall(rf"(?:^|\)|begin)\s*{NAME}\s*(?:\[\w+\])?\s*<=", body, re.MULTILINE)
+    return sorted({a or b for a, b in targets})
+
+
+def within_reach(verilog: str) -> str:
+    """The text with its registers, and nothing but them, public: with every signal so the model takes a quarter of an hour to compile."""
+
+    def mark(module: re.Match[str]) -> str:
+        names = "|".join(map(re.escape, _registers(module[3])))
+        each = re.compile(rf"(?<![\w$.])({names or '(?!)'})(?![\w$.])( \[[^]]*\])?")
+        declared = re.compile(r"^ *(?:\(\* \w+ \*\) )?reg [^=;]*", re.MULTILINE)
+        return declared.sub(lambda reg: each.sub(r"\g<0> /* verilator public_flat_rw */", reg[0]), module[0])
+
+    return MODULE.sub(mark, verilog)
+
+
 def bits(config: ThrottleConfig, verilog: str) -> list[Bit]:
-    """Every bit of the exported unit that is kept from cycle to cycle: flip-flops, and words of memory."""
+    """Every bit of a unit :func:`within_reach` that is kept from cycle to cycle: flip-flops, and words of memory."""
     with tempfile.TemporaryDirectory(prefix="kappa-rtl-") as name:
         folder = Path(name)
         source = folder / "throttle.v"
         source.write_text(verilog)
         (folder / "modules.json").write_text(json.dumps(modules(verilog)))
         files = {"modules": str(folder / "modules.json"), "registers": str(folder / "registers.json")}
-        design = harness(config, source, public_depth=Struck.public_depth)
+        design = harness(config, source)
         run(design, "kappa_rtl.sim.upset", env={SURVEY: json.dumps(files)}, cwd=folder)
         found = json.loads((folder / "registers.json").read_text())
     return [
@@ -145,9 +164,8 @@ class Outcome:
 
 
 class Struck(RtlThrottle):
-    """The unit with all its registers in reach; ``upset`` strikes in the next step, once."""
+    """A unit :func:`within_reach`; ``upset`` strikes in the next step, once."""
 
-    public_depth = 99
     upset: Upset | None = None
     answer: Mapping[str, int] = {}
     _violations = 0
@@ -295,6 +313,7 @@ class Campaign:
         self.config, self.seed = config, seed
         verilog, manifest = export(config)
         self.sha256: str = manifest["sha256"]
+        verilog = within_reach(verilog)
         self.bits = bits(config, verilog)
         self.workloads = [Workload(config, seed * self.WORKLOADS + i) for i in range(self.WORKLOADS)]
         self._rtl = Struck(config, self.workloads[0].weights, verilog=verilog)

@@ -79,7 +79,6 @@ class Design:
     parameters: Mapping[str, int] = field(default_factory=dict)
     defines: Mapping[str, int] = field(default_factory=dict)
     timing: bool = False  #: delays and clocks in the Verilog itself
-    public_depth: int = 1  #: levels whose signals the bench may see
     optimisation: str = "-O2"  #: of the C++ compiler; where Python drives every cycle, -O0 is soon compiled and no slower
 
     def key(self, simulator: str, waves: bool) -> str:
@@ -94,7 +93,6 @@ class Design:
             self.toplevel,
             self.timing,
             self.optimisation,
-            self.public_depth,
             waves,
         ]
         digest.update(repr((about, sorted(self.parameters.items()), sorted(self.defines.items()))).encode())
@@ -127,7 +125,7 @@ class _Verilator(Verilator):
                 "--prefix",
                 "Vtop",
             ),
-            *("-o", self.design.toplevel, "--vpi", "--public-depth", str(self.design.public_depth), "-O3", "-Wno-fatal"),
+            *("-o", self.design.toplevel, "--vpi", "--public-depth", "1", "-O3", "-Wno-fatal"),
             *("-LDFLAGS", f"-Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator"),
             *("-CFLAGS", "-std=c++20 -fcoroutines"),
             *(["--timing"] if self.design.timing else []),

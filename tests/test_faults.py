@@ -16,7 +16,7 @@ from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.golden.throttle import StepRecord
 from kappa_rtl.hw.export import export
 from kappa_rtl.scripts.faults import kept
-from kappa_rtl.sim.faults import CLASSES, HORIZON, Campaign, Outcome, Upset, Workload, groups, judge, modules, table
+from kappa_rtl.sim.faults import CLASSES, HORIZON, Campaign, Outcome, Upset, Workload, groups, judge, modules, table, within_reach
 from kappa_rtl.sim.upset import Bit
 
 CONFIG = ThrottleConfig.stability_margin(elements=16, lanes=2, eta=0.1)
@@ -36,6 +36,14 @@ def test_registers_are_found_in_the_text() -> None:
     for _ in found:
         reached |= {name for module in reached & set(found) for name in found[module]["instances"].values()}
     assert reached >= set(found), "every module hangs below the top"
+
+
+def test_all_registers_are_within_reach_and_nothing_else() -> None:
+    verilog = export(CONFIG)[0]
+    comment = " /* verilator public_flat_rw */"
+    reached = within_reach(verilog)
+    assert reached.replace(comment, "") == verilog
+    assert reached.count(comment) == sum(len(module["registers"]) for module in modules(verilog).values())
 
 
 def test_groups_take_lanes_together() -> None:
