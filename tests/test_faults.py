@@ -163,13 +163,15 @@ def test_a_small_campaign() -> None:
         # The decision takes most of a step, and nothing is in the lanes then.
         end = campaign.cycles[1][2]
         middle = end // 2
-        assert strike("core/update/rounded0", 7, middle) == "masked"
-        assert strike("core/update_underflow", 2, middle) == "corrected"
-        assert strike("core/update_underflow", 20, middle) == "flagged"
-        assert strike("core/update_saturated", 0, middle) == "flagged"
+        assert strike("core/update/summed0", 7, middle) == "masked"
+        # The ring of totals stands as the registers have them: the last two count update_saturated and update_underflow.
+        assert strike("core/counters/total5", 2, middle) == "corrected"
+        # The ring of totals stands as the registers have them: the last two count update_saturated and update_underflow.
+        assert strike("core/counters/total5", 20, middle) == "flagged"
+        assert strike("core/counters/total4", 0, middle) == "flagged"
         assert strike("core/decide/scalar_overflow", 0, middle) == "flagged"
         assert strike("memory/cell/g_plain/words", 13, middle, word=3) in ("offset", "silent")
-        assert strike("takes", 0, 3) == "hang"
+        assert strike("core/takes", 0, 3) == "hang"
         # A new weight stands in its register for one cycle: as many of these cycles as beats are not masked.
         found = [strike("core/update/new0", 12, cycle) for cycle in range(end - 24, end)]
         assert sum(one != "masked" for one in found) == CONFIG.beats, found
