@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, ResetSignal, Signal, Value, unsigned
+from amaranth.hdl import Cat, Const, Module, Signal, Value, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from kappa_rtl.golden.config import COUNTER_BITS
 
 from .carry import add_either
+from .chain import chained
 
 
 class Counters(wiring.Component):
@@ -22,14 +24,14 @@ class Counters(wiring.Component):
     Ports: ``numbers``, what is to be counted; ``add``, a pulse for the group whose counts they were since the last one: from the
     next cycle on, one cycle for each of the group, they are added and all numbers must be zero; ``more`` says that this goes on
     in the next cycle. The groups take turns. ``totals`` are valid after the last group. ``clear`` zeroes them all, and what was
-    counted since.
+    counted since, in the two cycles that follow; numbers must be zero after these.
 
     Args:
         groups: how many totals each has, in order; total i of a group counts ``numbers[i]``.
         number: the largest number.
         most: the largest sum of numbers in a pass.
 
-    Reset: all zero, the first group's turn.
+    Reset: the first group's turn; all zero two cycles later, until then numbers may be anything.
     """
 
     def __init__(self, groups: tuple[int, ...], number: int, most: int) -> None:
@@ -59,9 +61,30 @@ class Counters(wiring.Component):
             m.d.sync += count.eq(add_either(m, f"counted{i}", self.numbers[i], count, behind, adding, self.bits))
         with m.If(adding):
             m.d.sync += Cat(*ring).eq(Cat(*ring[1:], (ring[0] + counts[0])[:COUNTER_BITS]))
-        with m.If(ResetSignal() | self.clear):
+        # In the two cycles after `clear`, or after a reset: the registers are many and far, so a register of its own tells them.
+        cleared, clears = Signal(init=1), Signal(init=1)
+        m.d.sync += [cleared.eq(self.clear), clears.eq(self.clear | cleared)]
+        with m.If(clears):
             m.d.sync += [register.eq(0) for register in counts + ring]
         return m
+
+
+def summed(m: Module, name: str, numbers: Sequence[Value]) -> Value:
+    """The sum of unsigned numbers, by chains of that name: Yosys would make gates of so short a sum."""
+    level = 0
+    while len(numbers) > 1:
+        pairs = [numbers[i : i + 2] for i in range(0, len(numbers), 2)]
+        numbers = [_sum(m, f"{name}_sum{level}_{i}", *pair) for i, pair in enumerate(pairs)]
+        level += 1
+    return numbers[0]
+
+
+def _sum(m: Module, name: str, a: Value, b: Value | None = None) -> Value:
+    if b is None:
+        return a
+    bits = max(len(a), len(b)) + 1
+    padded = [Cat(value, Const(0, bits - len(value))) for value in (a, b)]
+    return chained(m, name, lambda a, b, c: a, lambda a, b, c: b, *padded, Const(0, 1))
 
 
 def ones(flags: Value) -> Value:

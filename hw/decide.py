@@ -300,27 +300,33 @@ class Decide(wiring.Component):
         with m.If(does["respond"]):
             m.d.sync += first.eq(0)
 
-        left = Signal(range(config.dead_after + 1), init=config.dead_after)  # still steps until learning is dead
-        counts = Signal()
-        m.d.sync += counts.eq(does["alpha"])
-        with m.If(counts & status.still & ~status.learning_dead):  # once a step
-            m.d.sync += [left.eq(left - 1), status.learning_dead.eq(left == 1)]
         cleared = Signal()
         m.d.sync += cleared.eq(self.clear)
-        with m.If(cleared | (counts & ~status.still)):
-            m.d.sync += left.eq(left.init)
-        # Still steps are counted bit by bit, the lowest first, while the step is decided: an adder is too much for so seldom.
-        turns, carry = Signal(), Signal(reset_less=True)
+        # Still steps are counted bit by bit, the lowest first, while the step is decided: adders are too much for so seldom. Up
+        # in one register, and down to none in another, which is when learning is dead.
+        turns = Signal()
+        carry, borrow, none = (Signal(name=name, reset_less=True) for name in ("carry", "borrow", "none"))
         turned = Signal(COUNTER_BITS + 1)  # one-hot: A came, then the bit under way
-        m.d.sync += turned.eq(Cat(does["gradient"] & asks & self.i.valid, turned))
+        left = Signal(COUNTER_BITS, init=config.dead_after, reset_less=True)
+        next_left = left[0] ^ borrow
+        comes, reload = Signal(), Signal(init=1)
+        m.d.comb += comes.eq(does["gradient"] & asks & self.i.valid)
+        m.d.sync += [turned.eq(Cat(comes, turned)), reload.eq(self.clear | (comes & ~status.still))]
         with m.If(turned[0]):
-            m.d.sync += [turns.eq(1), carry.eq(status.still)]
+            m.d.sync += [turns.eq(1), carry.eq(status.still), borrow.eq(status.still), none.eq(1)]
         with m.Elif(turns):
             m.d.sync += [
                 status.still_steps.eq(Cat(status.still_steps[1:], status.still_steps[0] ^ carry)),
                 carry.eq(carry & status.still_steps[0]),
+                left.eq(Cat(left[1:], next_left)),
+                borrow.eq(borrow & ~left[0]),
+                none.eq(none & ~next_left),
                 turns.eq(~turned[-1]),
             ]
+        ended = Signal()
+        m.d.sync += [ended.eq(turned[-1]), status.learning_dead.eq(status.learning_dead | (ended & none))]
+        with m.If(reload):
+            m.d.sync += left.eq(left.init)
         # Flags show when a step does what raised them; what is made ahead has flags that wait for its step.
         for kind, raised in (("overflow", unit.overflow), ("underflow", unit.underflow)):
             flag, early = fields[f"scalar_{kind}"], Signal(name=f"early_{kind}")
@@ -328,7 +334,7 @@ class Decide(wiring.Component):
                 m.d.sync += early.eq(ahead & (early | raised))
             with m.If(~ahead):
                 m.d.sync += flag.eq(flag | early | raised)
-        with m.If(self.clear):
+        with m.If(cleared):
             m.d.sync += [
                 status.still_steps.eq(0),
                 status.learning_dead.eq(0),

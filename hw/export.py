@@ -18,7 +18,7 @@ from amaranth.lib import data, wiring
 
 from kappa_rtl.golden.config import ThrottleConfig
 
-from . import carry, chain, choose, memory, multiplier
+from . import carry, chain, choose, gate, memory, multiplier
 from .axi import AxiThrottle
 from .engine import ThrottleEngine
 from .onepass import OnePass, StreamingOnePass
@@ -47,7 +47,7 @@ def to_verilog(component: wiring.Component, name: str) -> str:
     body = re.sub(r"\A(\s*/\*.*?\*/\s*|\s*//[^\n]*\n)*", "", body, flags=re.DOTALL)
     waivers = "".join(f"/* verilator lint_off {rule} */ // {why}\n" for rule, why in WAIVERS.items())
     header = HEADER.format(name=name, version=metadata.version("kappa-rtl"))
-    for cell in (multiplier, chain, choose, carry, memory):
+    for cell in (multiplier, chain, choose, gate, carry, memory):
         if cell.CELL in body:
             body += "\n" + cell.SOURCE.read_text()
         # Prefixed as Amaranth's own modules are, so that two units fit into one design.

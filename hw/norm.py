@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, ResetSignal, Signal, signed, unsigned
+from amaranth.hdl import Module, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -98,7 +98,9 @@ class SumOfSquares(wiring.Component):
         total = Signal(self.energy_bits, reset_less=True)
         whole = Signal()
         taking = self.o.valid & self.o.ready
-        with m.If(ResetSignal() | taking):  # in one, so that it is the registers' own reset and not logic before them
+        clears = Signal(init=1)  # a cycle late, from a register: the first square is longer on its way
+        m.d.sync += clears.eq(taking)
+        with m.If(clears):
             m.d.sync += total.eq(0)
         with m.Elif(valid):
             m.d.sync += total.eq(total + terms[0])

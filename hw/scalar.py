@@ -14,6 +14,7 @@ from kappa_rtl.golden.formats import Scalar, ScalarFormat
 
 from .chain import chained, either, total_of
 from .divider import Divider
+from .gate import gates
 from .multiplier import Multiplier
 from .sqrt import SquareRoot
 
@@ -245,8 +246,7 @@ class ScalarUnit(wiring.Component):
 
         # ------------------------------------------------------------ which of them is shifted, and how far
 
-        total = Signal(exponent, reset_less=True)  # x.e + y.e, or the gap between them
-        back = Signal(self.exponent_bits, reset_less=True)  # the other way round
+        total = Signal(exponent, reset_less=True)  # x.e + y.e, or x.e - y.e
         e_sum = chained(
             m,
             "exponents",
@@ -256,24 +256,28 @@ class ScalarUnit(wiring.Component):
             Cat(0, y_e),
             subtracts,
         )
-        m.d.sync += [total.eq(e_sum[1:]), back.eq(y_e - x.e)]
+        m.d.sync += total.eq(e_sum[1:])
         gap = total
         second_is_y = Signal(reset_less=True)  # the factor that is shifted, the dividend
-        drops = Signal()  # it lies below the guard bit, which is zero, and so decides nothing
-        small = Signal(width)
-        m.d.comb += small.eq(Mux(drops, 0, Mux(second_is_y, y_m, x_m)))
-        places = Mux(gap[-1], back, gap.as_unsigned())
+        # Both the multipliers and the divider take it from one set of gates.
+        small = gates(m, "small", width, lambda x, y, second: y if second else x, x_m, y_m, second_is_y)
+        # A negative gap is inverted, which is one less than its size: the carry goes into the one-hot places, not through a sum.
+        size = gap.as_unsigned() ^ gap[-1].replicate(len(gap))
         reach = (width + 1).bit_length()
-        near = ~(gap[reach:].any() & back[reach:].any())  # of one of them it is the sign
+        near = ~size[reach:].any()
         # One of each is high: the places in fours, and what is left of them.
         fours = Signal(width // 4 + 1, reset_less=True)
-        ones = Signal(4, reset_less=True)
+        ones = Signal(5, reset_less=True)
         m.d.sync += [
-            fours.eq(Mux(second & adds, Cat(places[2:reach] == i for i in range(len(fours))), 0)),
-            ones.eq(Cat(places[:2] == i for i in range(4))),
-            drops.eq(second & adds & ~near),
+            fours.eq(Cat(size[2:reach] == i for i in range(len(fours)))),
+            ones.eq(Cat(size[:2] + gap[-1] == i for i in range(len(ones)))),
         ]
-        power = Cat(fours[(width - i) // 4] & ones[(width - i) % 4] for i in range(width + 1))
+        with m.If(~(second & adds & near)):  # what is farther lies below the guard bit, which is zero, and so decides nothing
+            m.d.sync += fours.eq(0)
+        pairs = [(four, one) for four in range(len(fours)) for one in range(len(ones))]
+        power = Cat(
+            either(fours[four] & ones[one] for four, one in pairs if 4 * four + one == width - i) for i in range(width + 1)
+        )
         saturates = Signal(reset_less=True)
         with m.If(second):
             m.d.sync += saturates.eq(gap[-1] & y_m[-1])
@@ -332,12 +336,13 @@ class ScalarUnit(wiring.Component):
 
         # ------------------------------------------------------------ exponents
 
-        # That of a quotient, x / y or y / x; the other one is zero.
+        # That of a quotient: x / y, or y / x less one; the other one is zero.
         under_e, over_e = (Signal(exponent, name=name, reset_less=True) for name in ("under_e", "over_e"))
+        over = Signal(reset_less=True)
         has_gap = Signal()
         m.d.sync += has_gap.eq(begins)
         with m.If(has_gap):
-            m.d.sync += [under_e.eq(Mux(under, gap, 0)), over_e.eq(Mux(under, 0, back))]
+            m.d.sync += [under_e.eq(Mux(under, gap, 0)), over_e.eq(Mux(under, 0, ~gap)), over.eq(~under)]
         # What the exponent is the sum of: of a product or a quotient, a sum or a root, each zero where it does not count.
         base, x_e, other_e = (Signal(exponent, name=name, reset_less=True) for name in ("base", "x_e", "other_e"))
         offset = Signal(exponent, reset_less=True)
@@ -348,10 +353,10 @@ class ScalarUnit(wiring.Component):
         ]
         m.d.sync += offset.eq(
             Mux(multiplies, bits - 1, Mux(quotes, Mux(divider.o.payload.below, -bits, 1 - bits), 0))
-            | Mux(roots, ~_padded(root.o.payload.shift, self.exponent_bits), 0)  # and one more, below
+            | Mux(roots, ~_padded(root.o.payload.shift, self.exponent_bits), 0)
         )
         e = Signal(exponent, reset_less=True)
-        m.d.sync += e.eq(total_of(m, "exponent", base, x_e, offset, other_e, roots))
+        m.d.sync += e.eq(total_of(m, "exponent", base, x_e, offset, other_e, roots, quotes & over))
 
         bounded = Signal(reset_less=True)
         endless = Signal(reset_less=True)
@@ -419,14 +424,19 @@ class ScalarUnit(wiring.Component):
         )
         high = self.fmt.exponents[1]
         over_e = e[exponent_bits - 1 :]  # what an exponent within its range has all alike
-        full_e = e[: exponent_bits - 1].all()
+        # By fours, lest it be made in more levels where there is room for them.
+        low_e = e[: exponent_bits - 1]
+        nibbles = [low_e[i : i + 4] for i in range(0, len(low_e), 4)]
+        full_e = Cat(gates(m, f"full{i}", 1, lambda *bits: all(bits), *nibble) for i, nibble in enumerate(nibbles)).all()
         is_last, is_before = full_e & ~over_e.any(), full_e & ~over_e[0] & over_e[1:].all()
         m.d.sync += [
             large_e.eq(some & ((~e[-1] & over_e.any() & bounded) | endless)),
-            small_e.eq(e[-1] & ~over_e.all() & ~is_before & bounded),
+            small_e.eq(e[-1] & ~over_e.all() & ~is_before),
             last_e.eq(some & is_last & bounded),
             before_e.eq(is_before & bounded),
         ]
+        with m.If(~bounded):
+            m.d.sync += small_e.eq(0)
 
         value = Signal(width, reset_less=True)
         # The exponent is the next one: for a carry into the work, or one out of the rounding.
@@ -445,9 +455,11 @@ class ScalarUnit(wiring.Component):
 
         # ------------------------------------------------------------ back into the accumulator
 
-        too_small = Signal()
+        # A gate of its own, lest `higher` be made first: from here it is far to all registers.
+        causes = (small_e, before_e, carried, carried_on)
+        too_small = gates(m, "too_small", 1, lambda small, before, a, b: small or (before and not (a or b)), *causes)
         too_large = Signal()
-        m.d.comb += [too_small.eq(small_e | (before_e & ~higher)), too_large.eq(large_e | (last_e & higher))]
+        m.d.comb += too_large.eq(large_e | (last_e & higher))
         nothing = Const(0, len(e))
         landed_e = total_of(m, "incrementer", e, nothing, nothing, nothing, carried, carried_on)
         m.d.sync += [

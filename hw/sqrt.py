@@ -96,7 +96,7 @@ class SquareRoot(wiring.Component):
         trial = Signal(bits + 2, reset_less=True)
         root = Signal(bits, name="digits", reset_less=True)
 
-        empty = Signal(self._last, reset_less=True)  # groups without a one, but the last
+        empty = Signal(max(1, self._last), reset_less=True)  # groups without a one, but the last
         size = 2 * GROUP
         word = self.i.payload[::-1]
         m.d.comb += [self.i.ready.eq(~busy), self.o.valid.eq(done)]
@@ -145,15 +145,12 @@ class SquareRoot(wiring.Component):
             m.d.sync += [place.eq(following), spent.eq(~feeds), fresh.eq(nothing), running.eq(~ends)]
             with m.If(nothing):
                 m.d.sync += shift.eq(passed)
-            with m.If(~root[-1]):
-                m.d.sync += root.eq(Cat(~(fresh | negative), root))
         with m.Elif(looks):
             m.d.sync += [place.eq(first << BITS), looks.eq(0), feeds.eq(1), running.eq(1)]
         with m.Elif(~busy):
             m.d.sync += [
                 integer.eq(word),
                 empty.eq(Cat(~word[i * size : (i + 1) * size].any() for i in range(self._last))),
-                root.eq(0),
                 fresh.eq(1),
                 spent.eq(0),
                 looks.eq(self.i.valid),
@@ -161,6 +158,11 @@ class SquareRoot(wiring.Component):
             ]
         with m.Elif(self.o.ready & done):
             m.d.sync += [busy.eq(0), done.eq(0)]
+
+        with m.If(~busy):
+            m.d.sync += root.eq(0)
+        with m.Elif(running & ~root[-1]):
+            m.d.sync += root.eq(Cat(~(fresh | negative), root))
 
         sticky: Any = Const(1, 1)
         if self.decides:  # in two steps: so many bits are looked at

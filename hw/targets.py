@@ -45,7 +45,7 @@ TARGETS = {
             define="ECP5",
             placer=(
                 *("nextpnr-ecp5", "--45k", "--package", "CABGA381", "--speed", "6"),
-                *("--freq", "350", "--timing-allow-fail", "--lpf-allow-unconstrained"),
+                *("--freq", "350", "--placer", "static", "--timing-allow-fail", "--lpf-allow-unconstrained"),
             ),
         ),
         Target(

@@ -10,8 +10,9 @@ from amaranth.lib.wiring import In, Out
 
 from kappa_rtl.golden.config import COUNTER_BITS, RAIL_COUNTERS, Source, ThrottleConfig
 
-from .counters import Counters, ones
+from .counters import Counters, ones, summed
 from .decide import Decide
+from .gate import gates
 from .memory import BlockMemory, guard, unit_memory
 from .norm import SumOfSquares
 from .ports import core_counters, host_words, pass_on, registers_layout, residual_field, unit_ports, updated_signature, vector
@@ -368,15 +369,15 @@ class StreamingThrottle(wiring.Component):
             if self.config.every_rail:  # the zeros of the lanes beyond N lie on no rail
                 on, near = rails(m, out.update[lane], y)
                 m.d.sync += [flags["update_rail"][lane].eq(on), flags["update_near"][lane].eq(near)]
-        # Resets are written out where they join another zeroing: so it is the registers' own, and not logic before them.
+        # What its gate holds at zero needs no other reset: the counters let a reset's first two cycles go by.
         gates = {"rail": counts, "near": counts, "saturated": counts_update, "swallowed": counts_update}
         for i, name in enumerate(names):
             fours = [Signal(3, name=f"{name}_of_{lane}", reset_less=True) for lane in range(0, lanes, 4)]
-            number = Signal(range(lanes + 1), name=f"{name}_number")
+            number = Signal(range(lanes + 1), name=f"{name}_number", reset_less=True)
             m.d.sync += [four.eq(ones(flags[name][4 * j : 4 * j + 4])) for j, four in enumerate(fours)]
-            with m.If(ResetSignal() | ~gates.get(name, counts & applying)):
+            with m.If(~gates.get(name, counts & applying)):
                 m.d.sync += [four.eq(0) for four in fours]
-            m.d.sync += number.eq(sum(fours))
+            m.d.sync += number.eq(summed(m, name, fours))
             m.d.comb += counters.numbers[i].eq(number)
 
         ends = Signal(COUNTING)  # the last beat's way into the counts
@@ -454,10 +455,21 @@ class Throttle(wiring.Component):
         places = [Signal(range(depth), name=f"place{i}", reset_less=True) for i in range(STAGES)]
         gradients = [Signal(self.gradient.payload.shape(), name=f"gradient{i}", reset_less=True) for i in range(STAGES)]
         weights = [Signal(self.weights.payload.shape(), name=f"weight{i}", reset_less=True) for i in range(STAGES)]
-        moves, arrives = Signal(), Signal()
+        arrives = Signal()
+        # A gate for four lanes each, and one for all else: from one it is far to all of them.
+        move = gates(
+            m,
+            "moves",
+            -(-config.lanes // 4) + 1,
+            lambda takes, empty, ready, blocked: empty or ready if takes else not blocked,
+            core.takes,
+            core.update.empty,
+            self.updated.ready,
+            valid[-1],
+        )
+        moves = move[-1]
         ended = ~takes & ~valid.any()  # and then they move
         m.d.comb += [
-            moves.eq(Mux(core.takes, core.update.empty | self.updated.ready, ~valid[-1])),
             arrives.eq(takes & Mux(weighs, self.weights.valid, self.gradient.valid)),
             self.gradient.ready.eq(takes & ~weighs & moves),
             self.weights.ready.eq(takes & weighs & moves),
@@ -478,14 +490,17 @@ class Throttle(wiring.Component):
             m.d.sync += [
                 valid.eq(Cat(arrives, valid)),
                 Cat(places).eq(Cat(address, places)),
-                Cat(gradients).eq(Cat(self.gradient.payload, gradients)),
-                Cat(weights).eq(Cat(self.weights.payload, weights)),
             ]
             m.d.sync += [
                 address.eq(address + arrives),
                 takes.eq((takes & ~(arrives & (address == config.beats - 1))) | ended),
                 weighs.eq(weighs ^ ended),
             ]
+        for lane in range(config.lanes):
+            with m.If(move[lane // 4]):
+                for stages, word in ((gradients, self.gradient.payload), (weights, self.weights.payload)):
+                    for register, before in zip(stages, [word, *stages], strict=False):
+                        m.d.sync += register[lane].eq(before[lane])
         with m.If(ended):
             m.d.sync += address.eq(0)
         if config.residual_bits:

@@ -12,6 +12,7 @@ from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.golden.formats import Fixed, Overflow, Rounding
 
 from .carry import round_half
+from .gate import gates
 from .multiplier import Multiplier
 from .random import LaneGenerator
 from .rounding import dither, extended, fit, only_rail, round_up
@@ -87,7 +88,6 @@ class Update(wiring.Component):
         g, w, y, step = config.grids
         widths, residual_bits = config.widths, config.residual_bits
 
-        advance = Signal()
         valid = Signal(self.latency)
         # Not valid[-1]: a register more, so that the one on the long way to all lanes leads nowhere else.
         empty = Signal(init=1)
@@ -95,8 +95,10 @@ class Update(wiring.Component):
         # A register, for the way from it to all lanes is long; with `delay` the first beat may follow a reset at once.
         minus_step = Signal(signed(step.width + 1), init=-config.initial_step if config.delay else 0)
         m.d.sync += minus_step.eq(-self.step)
+        pairs = -(-config.lanes // 2)  # of lanes, with a gate each: from one it is far to all of them
+        advances = gates(m, "advances", pairs, lambda offered, ready: ready or not offered, valid[-1], self.o.ready)
+        advance = advances[0]
         m.d.comb += [
-            advance.eq(~valid[-1] | self.o.ready),
             self.i.ready.eq(advance),
             self.o.valid.eq(~empty),
             self.o.payload.last.eq(last[-1]),
@@ -112,7 +114,7 @@ class Update(wiring.Component):
                 m.d.sync += last.eq(0)
 
         for lane in range(config.lanes):
-            out = self.o.payload
+            out, advance = self.o.payload, advances[lane // 2]
 
             def stage(shape: Any, name: str, lane: int = lane, init: int = 0) -> Any:
                 return Signal(shape, name=f"{name}{lane}", reset_less=True, init=init)
@@ -121,7 +123,7 @@ class Update(wiring.Component):
             product = Signal(signed(widths.product.signed_bits - self._merged), name=f"product{lane}")
             raised = stage(signed(y.width if self._clips_one else widths.rounded.signed_bits), "raised")
             negative = stage(1, "negative")
-            guard, sticky = stage(1, "guard"), stage(-(-max(0, self._shift - 1) // 4), "sticky")
+            guard, sticky = stage(1, "guard"), stage(max(1, -(-(self._shift - 1) // 4)), "sticky")
             rounded = Signal(signed(widths.rounded.signed_bits), name=f"rounded{lane}")
             inexact = Signal(name=f"inexact{lane}")
             was_inexact = stage(1, "was_inexact")

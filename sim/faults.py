@@ -65,7 +65,7 @@ def _registers(body: str) -> list[str]:
 
 
 def within_reach(verilog: str) -> str:
-    """The text with its registers, and nothing but them, public: with every signal so the model takes a quarter of an hour to compile."""
+    """The text with its registers, and nothing else, public for Verilator: if all were, it would take far too long to compile."""
 
     def mark(module: re.Match[str]) -> str:
         names = "|".join(map(re.escape, _registers(module[3])))

@@ -54,8 +54,8 @@ MUTANTS = [
     Mutant("update.py", "~update.any() & self._lost(was_inexact, saturated[0])", "~update.any()", "a zero product counts as underflow"),
     Mutant("throttle.py", "inside = ~was_last if lane >= tail else 1", "inside = 1", "lanes beyond N are counted"),
     Mutant("decide.py", "carry.eq(carry & status.still_steps[0])", "carry.eq(carry)", "a still step inverts the bits of its counter"),
-    Mutant("decide.py", "learning_dead.eq(left == 1)", "learning_dead.eq(left == 0)", "learning_dead rises a step late"),
-    Mutant("decide.py", "with m.If(cleared | (counts & ~status.still)):", "with m.If(cleared):", "a run of still steps goes on after one that moved"),
+    Mutant("decide.py", "init=config.dead_after,", "init=config.dead_after + 1,", "learning_dead rises a step late"),
+    Mutant("decide.py", "reload.eq(self.clear | (comes & ~status.still))", "reload.eq(self.clear)", "a run of still steps goes on after one that moved"),
     Mutant("decide.py", "            m.d.sync += [\n                status.still_steps.eq(0),", "            m.d.sync += [", "clear forgets still_steps"),
     Mutant("throttle.py", 'step.near_rail)', 'step.near_rail + 1)', "near the step's rail begins one too late", KEPT | {"eta": "0.94"}),
     Mutant("throttle.py", "(decided & there)", "decided", "every step counts as one on its rail", KEPT),
@@ -106,7 +106,7 @@ MUTANTS = [
     Mutant("scalar.py", "(~e[-1] & over_e.any() & bounded)", "(~e[-1] & over_e[1:].any() & bounded)", "the overflow begins an exponent late"),
     Mutant("scalar.py", "e[-1] & ~over_e.all()", "e[-1] & ~over_e[1:].all()", "the underflow begins an exponent late"),
     Mutant("scalar.py", "self.underflow.eq(lands", "self.underflow.eq(0 & lands", "nothing underflows"),
-    Mutant("scalar.py", "Mux(drops, 0, ", "Mux(0, 0, ", "what lies far below comes in again from above"),
+    Mutant("scalar.py", "with m.If(~(second & adds & near)):", "with m.If(~(second & adds)):", "what lies far below comes in again from above"),
     Mutant("scalar.py", "subtracts.eq(self.op[4]", "subtracts.eq(0 & self.op[4]", "the places of a sum come from the sum of the exponents"),
     Mutant("divider.py", "below.eq(below | (count[2] & ~positive))", "below.eq(0)", "a quotient below one keeps its exponent"),
     Mutant("divider.py", "Cat(0, divisor, 1)", "Cat(0, divisor, 0)", "the divisor is added where it has to be subtracted"),
@@ -123,7 +123,7 @@ MUTANTS = [
     Mutant("decide.py", "m.d.sync += seen.eq(1)", "m.d.sync += seen.eq(0)", "every C starts the average anew"),
     Mutant("decide.py", 'Operation.DIVIDE, "still_norm"', 'Operation.DIVIDE, "eps"', "floor divides by eps"),
     # Streams.
-    Mutant("update.py", "advance.eq(~valid[-1] | self.o.ready)", "advance.eq(1)", "the pipeline runs on while its output is held up"),
+    Mutant("update.py", "ready or not offered", "1", "the pipeline runs on while its output is held up"),
     Mutant("throttle.py", "total.i.valid.eq(came[-1] | (update.o.valid & self.updated.ready))", "total.i.valid.eq(came[-1] | update.o.valid)", "a stalled beat is summed in every cycle"),
     Mutant("throttle.py", "with m.If(offers & self.registers.ready):", "with m.If(offers):", "the registers do not wait to be taken"),
 ]  # fmt: skip

@@ -111,6 +111,26 @@ def choices(package: str) -> Iterator[Use]:
         )
 
 
+def gates(package: str) -> Iterator[Use]:
+    """Functions of one to four bits, of words and of single bits that go to all."""
+    functions: dict[str, tuple[Callable[..., int], tuple[int, ...]]] = {
+        "the same": (lambda a: a, (3,)),
+        "either, or the other is not": (lambda a, b: b or not a, (1, 1)),
+        "a choice": (lambda a, b, select: b if select else a, (24, 24, 1)),
+        "a choice of two": (lambda select, a, b, c: a or b if select else not c, (1, 1, 1, 1)),
+    }
+    for name, (function, widths) in functions.items():
+        width = 3 if max(widths) == 1 else max(widths)
+
+        def build(m: Module, cell: str, *operands: Value, function: Any = function, width: int = width) -> Any:
+            return component(package, "gate").gates(m, cell, width, function, *operands)
+
+        def meant(*operands: Value, function: Any = function, width: int = width) -> Any:
+            return _bitwise(function, *(word.replicate(width) if len(word) == 1 else word for word in operands))
+
+        yield Use(f"{name}, {width} bits", tuple(unsigned(bits) for bits in widths), width, build, meant)
+
+
 def carries(package: str) -> Iterator[Use]:
     """Of the widths that the throttle has, and of one more, as two bits share a cell."""
     carry = component(package, "carry")
@@ -142,10 +162,11 @@ def _instances(fragment: Any, prefix: str) -> Iterator[tuple[str, int]]:
         yield from _instances(inner, prefix)
 
 
-USES = {"chain": chains, "choose": choices, "carry": carries}
+USES = {"chain": chains, "choose": choices, "gate": gates, "carry": carries}
 WHAT = {
     "chain": "one + other modulo 2**width, for all functions and widths of divider, root and scalar unit, M = 24 and 32",
     "choose": "the bit of that number, of 1 to 8 bits",
+    "gate": "any function of one to four bits, bit by bit; a single bit goes to all",
     "carry": "a - (b or c), a + (c if select else b), a + b + half / 2 with a tie to even, at the throttle's widths and one more",
 }
 FORM = "assign g[i] = TABLE[{2'b00, b[i], a[i]}]"
@@ -160,13 +181,21 @@ MUTANTS = {
         Mutant("chain.v", ".INIT1(TABLE)", ".INIT1(TABLE ^ 16'h0800)", "a bit of every other table"),
         Mutant("chain.v", "assign carry[0] = 1'b0", "assign carry[0] = 1'b1", "the chain begins with a carry"),
     ),
-    ("choose", False): (Mutant("choose.v", "assign o = i[select]", "assign o = i[select[1:0]]", "its upper half is not seen"),),
+    ("choose", False): (Mutant("choose.v", "assign o = of[select]", "assign o = of[select[1:0]]", "its upper half is not seen"),),
     ("choose", True): (
         Mutant("choose.v", "16'hcaca", "16'hcaea", "a bit of a table"),
         Mutant(
             "choose.v", ".ALUT(two[2*k+1]), .BLUT(two[2*k])", ".ALUT(two[2*k]), .BLUT(two[2*k+1])", "a lower bit for an upper one"
         ),
         Mutant("choose.v", "COUNT > 6", "COUNT > 7", "of seven bits the last one is lost"),
+    ),
+    ("gate", False): (
+        Mutant("gate.v", "TABLE[{d[i], c[i], b[i], a[i]}]", "TABLE[{d[i], b[i], c[i], a[i]}]", "two operands change places"),
+        Mutant("gate.py", "<< row for row in range(16)", "<< row for row in range(15)", "the last row of the table is lost"),
+    ),
+    ("gate", True): (
+        Mutant("gate.v", ".C(c[i]), .D(d[i])", ".C(d[i]), .D(c[i])", "two operands change places"),
+        Mutant("gate.v", ".INIT(TABLE)", ".INIT(TABLE ^ 16'h0100)", "a bit of the table"),
     ),
     ("carry", False): (
         Mutant("carry.v", "half & (a[0] ^ b[0])", "half", "a tie rounds up"),

@@ -237,7 +237,7 @@ MUTANTS = {
     "ADD": (
         Mutant("scalar.py", "raised[0] & (sticky | ~up)", "raised[0]", "scalar ties round up"),
         Mutant("scalar.py", "up.eq(first_below & ~cuts)", "up.eq(0)", "scalars are cut off"),
-        Mutant("scalar.py", "for i in range(width + 1))", "for i in range(1, width + 2))", "an addend is shifted one too far"),
+        Mutant("scalar.py", "4 * four + one == width - i", "4 * four + one == width - i + 1", "an addend is shifted one too far"),
         Mutant("scalar.py", "work[half : width - 1].any()", "work[half + 1 : width - 1].any()", "the sticky bit misses a bit"),
         Mutant(
             "scalar.py",
@@ -256,10 +256,10 @@ MUTANTS = {
         ),
         Mutant("scalar.py", "Mux(multiplies, bits - 1,", "Mux(multiplies, bits,", "a product's exponent is one too high"),
         Mutant("scalar.py", "(last_e & higher)", "(last_e & carried)", "a carry of the rounder out of the range is not seen"),
-        Mutant("scalar.py", "(before_e & ~higher)", "before_e", "a carry back into the range is not seen"),
+        Mutant("scalar.py", "(before and not (a or b))", "before", "a carry back into the range is not seen"),
         Mutant(
             "scalar.py",
-            "some & ((~e[-1] & e[exponent_bits - 1 : -1].any() & bounded) | endless)",
+            "some & ((~e[-1] & over_e.any() & bounded) | endless)",
             "some & endless",
             "the overflow is not seen",
         ),
@@ -287,7 +287,7 @@ MUTANTS = {
         ),
         Mutant(
             "scalar.py",
-            "over_e.eq(Mux(under, 0, back))",
+            "over_e.eq(Mux(under, 0, ~gap))",
             "over_e.eq(Mux(under, 0, gap))",
             "a quotient's exponent is turned around",
         ),
@@ -308,7 +308,7 @@ MUTANTS = {
     "DIVIDE, MUL": (
         Mutant("scalar.py", "with m.If(has_gap):", "with m.If(1):", "what comes in between changes the quotient's exponent"),
     ),
-    "MAX": (Mutant("scalar.py", "(largest_of & ~less)", "(largest_of & less)", "the larger is the smaller"),),
+    "MAX": (Mutant("scalar.py", "Mux(less, smallest_of, largest_of)", "Mux(less, smallest_of | largest_of, 0)", "the larger is the smaller"),),
     "MIN": (
         Mutant(
             "scalar.py",

@@ -195,7 +195,7 @@ MUTANTS = (
     Mutant("update.py", "majority(weights[-2][-1], updates[-2][-1], summed[-1])", "updates[-2][-1]", "the sum's sign is the update's"),
     Mutant("update.py", "new.eq(resolved)", "new.eq(moved)", "a weight wraps where it should saturate"),
     Mutant("update.py", "~update.any() & self._lost(was_inexact, saturated[0])", "~update.any()", "a zero product counts as underflow"),
-    Mutant("update.py", "advance.eq(~valid[-1] | self.o.ready)", "advance.eq(1)", "the pipeline runs on while its output is held up"),
+    Mutant("update.py", "ready or not offered", "1", "the pipeline runs on while its output is held up"),
     Mutant("update.py", "if lane >= config.tail:", "if lane > config.tail:", "lanes beyond N have values"),
     Mutant("rounding.py", "beyond = top.any() & ~top.all()", "beyond = top.any() & ~top.all() & ~negative", "nothing saturates below"),
 )  # fmt: skip

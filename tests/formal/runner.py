@@ -92,7 +92,7 @@ def run(proof: Proof | Identity, folder: Path, package: str = HW, *, timeout: in
     )
     (folder / "top.il").write_text(text)
     files = ["top.il"]
-    for cell in (component(package, name) for name in ("multiplier", "memory", "carry", "chain", "choose")):
+    for cell in (component(package, name) for name in ("multiplier", "memory", "carry", "chain", "choose", "gate")):
         if f"\\{cell.CELL}" in text:
             source = "`define ECP5\n" * harness.ecp5 + cell.SOURCE.read_text()
             if harness.abstract_products:
