@@ -26,7 +26,11 @@ UPSET = Upset(0, Bit("core/first", -1, 0), step=2, cycle=0, workload=0)
 def test_registers_are_found_in_the_text() -> None:
     verilog = export(CONFIG)[0]
     found = modules(verilog)
-    assert found["throttle"]["instances"] == {"core": "throttle.core", "memory": "throttle.memory"}
+    assert found["throttle"]["instances"] == {
+        "core": "throttle.core",
+        "memory": "throttle.memory",
+        "moves_gates": "throttle_gate",
+    }
     assert found["throttle_memory"]["registers"] == ["fetched", "out", "words"]
     assert found["throttle_multiply"]["registers"] == ["p", "x", "y"]
     generated = [module for name, module in found.items() if not re.fullmatch("throttle_(memory|multiply)", name)]
