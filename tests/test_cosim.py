@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -345,7 +346,9 @@ def test_an_interrupted_run_keeps_its_log_and_resumes_to_the_same_record(tmp_pat
     assert CliRunner().invoke(main, [*arguments, "--out", str(whole)]).exit_code == 0
 
     command = [sys.executable, "-m", "kappa_rtl.scripts.main", *arguments, "--out", str(broken)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    # What runs in the background of a shell has interrupts ignored, and so has what it starts.
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True, preexec_fn=heeds)
     trace = broken / "trace.jsonl"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (trace.exists() and trace.read_text().count("\n") >= 5):
