@@ -28,7 +28,8 @@ class Divider(wiring.Component):
 
     A dividend without its top bit counts as zero: quotient 0 at once. The divisor must be normalised.
 
-    The operands are not copied: they are taken as the quotient is.
+    The divisor is not copied: operands are taken as the quotient is. The dividend may change once it was offered, and need not be
+    offered any longer.
 
     Latency: M + 4 cycles from being offered the operands to offering the quotient, one more if ``below``; 1 for a zero.
     Throughput: one division at a time. Reset: idle.

@@ -205,7 +205,7 @@ class Program:
             zeros = under & ~unit.y.m[-1]
             asks = part.i.payload
             h.claim("the dividend", part.i.valid & ((asks.dividend == one) | (zeros & asks.dividend[-1])), when=self.first)
-            h.claim("the divisor, until the quotient is taken", part.i.valid & (asks.divisor == divisor), when=busy)
+            h.claim("the divisor, until the quotient is taken", asks.divisor == divisor, when=busy)
             self.digits, self.below = q, below
         else:
             self.digits, self.shift = h.whichever(bits + 1, "root"), h.whichever(len(part.o.payload.shift), "shift")
