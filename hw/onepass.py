@@ -10,6 +10,7 @@ from amaranth.lib import wiring
 from kappa_rtl.golden.config import COUNTER_BITS, Source, ThrottleConfig
 from kappa_rtl.golden.formats import Fixed
 
+from .chain import either
 from .memory import guard, unit_memory
 from .ports import core_counters, pass_on
 from .rounding import rails
@@ -85,7 +86,6 @@ class StreamingOnePass(StreamingThrottle):
             motion.i.valid.eq(leaves),
             motion.i.payload.last.eq(update.o.payload.last),
             decide.i.payload.eq(Mux(moving, energy_b, energy_a)),
-            decide.clear.eq(self.clear & (~self.registers.valid | self.registers.ready)),
         ]
         m.d.comb += [self.updated.payload[name].eq(update.o.payload[name]) for name in self.updated.payload.shape().members]
         for lane in range(config.lanes):
@@ -107,7 +107,7 @@ class StreamingOnePass(StreamingThrottle):
         self._note_motion(m, leaves, decide.i.valid & decide.i.ready & moving)
         shares = config.population is not None
         ends = "WATCH" if config.watchdog else "PUBLISH"
-        with m.FSM():
+        with m.FSM() as fsm:
             with m.State("PASS"):
                 m.d.comb += total.o.ready.eq(1)
                 m.d.sync += energy_a.eq(total.o.payload)
@@ -148,6 +148,10 @@ class StreamingOnePass(StreamingThrottle):
                     m.d.sync += moving.eq(0)
                     m.next = "PASS"
 
+        # Nothing is cleared from the cycle before the registers are offered, for it is late, until they are taken.
+        closing = [fsm.ongoing(state) for state in ["FINISH"] + ["SHARE B TOTAL"] * shares + ["WATCH"] * bool(config.watchdog)]
+        held = self.registers.valid & ~self.registers.ready
+        m.d.comb += decide.clear.eq(self.clear & ~(either(closing) | held))
         self._count_lanes(m, counters, enters, last, leaves)
         self._count_steps(m, counters)
         with m.If(ResetSignal() | decide.clear):

@@ -52,8 +52,8 @@ class StreamingThrottle(wiring.Component):
     first step too, and the new e on the way out.
 
     The lanes of the last beat beyond N are ignored on the way in and zero on the way out. ``constants`` and ``control`` must
-    hold steady during a step. ``clear`` zeroes all counters, flags and the run of still steps in any
-    cycle in which the registers are not held up: between two steps, or as the registers are taken, after that read.
+    hold steady during a step. ``clear`` zeroes all counters, flags and the run of still steps
+    between two steps, or as the registers are taken, after that read; while they are held up it does nothing.
 
     One squarer a lane serves both passes: the gradient's change on the way in, the weight's change on the way out. With the
     sources ``norm`` and ``ratio`` it is the gradient itself on the way in, whatever ``previous`` holds; with ``ratio`` the weight
@@ -153,7 +153,7 @@ class StreamingThrottle(wiring.Component):
         first = Signal(init=1)
         publishes = Signal()
         offers = Signal()
-        quiet = Signal(init=1)  # whether the registers are offered, or not: both, to be near to what they clear
+        quiet = Signal(init=1)  # whether the registers are offered, or not
         m.d.sync += [offers.eq(publishes & ~self.counters.more), quiet.eq(~publishes | self.counters.more)]
 
         beat = Signal(range(config.beats + 1))
@@ -220,8 +220,8 @@ class StreamingThrottle(wiring.Component):
             m.d.comb += self.updated.payload.residual.eq(update.o.payload.residual)
             for lane in range(config.lanes):
                 m.d.comb += update.i.payload.residual[lane].eq(Mux(fresh, 0, self.apply.payload.residual[lane]))
-        m.d.comb += decide.clear.eq(self.clear & (~offers | self.registers.ready))
-        m.d.comb += self.counters.clear.eq(self.clear & (quiet | self.registers.ready))
+        clears = Signal()  # nothing from the cycle before the registers are offered, for it is late, until they are taken
+        m.d.comb += [clears.eq(self.clear & ~publishes), decide.clear.eq(clears), self.counters.clear.eq(clears)]
 
         counters = self._count(m, applying, applies)
         steps = {name: Signal(COUNTER_BITS, name=name, reset_less=True) for name in core_counters(config) if name not in counters}
