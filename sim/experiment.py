@@ -267,16 +267,14 @@ class _Record(contextlib.AbstractContextManager["_Record"]):
             "cycles": cycles,
         }
         text = json.dumps(line) + "\n"
-        if row.step < len(self._logged):
-            if text != self._logged[row.step]:
-                raise ValueError(
-                    f"step {row.step} does not come out as trace.jsonl has it: resume needs the same job and versions"
-                )
-        elif self._file:
-            self._file.write(text)
+        if row.step < len(self._logged) and text != self._logged[row.step]:
+            raise ValueError(f"step {row.step} does not come out as trace.jsonl has it: resume needs the same job and versions")
+        # The line last: an interrupt may come in between, and close() leaves out vectors without one.
         self.gradient.append(row.gradient)
         self.update.append(row.record.update)
         self.theta.append(row.record.theta)
+        if self._file and row.step >= len(self._logged):
+            self._file.write(text)
 
     def close(self) -> None:
         """Write the vectors."""
@@ -284,13 +282,14 @@ class _Record(contextlib.AbstractContextManager["_Record"]):
             return
         self._file.close()
         self._file = None
+        steps = (self._out / "trace.jsonl").read_bytes().count(b"\n")
         shape = (-1, self._elements)
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer,
-            gradient=np.array(self.gradient, np.int64).reshape(shape),
-            theta=np.array(self.theta, np.int64).reshape(shape),
-            update=np.array(self.update, np.int64).reshape(shape),
+            gradient=np.array(self.gradient[:steps], np.int64).reshape(shape),
+            theta=np.array(self.theta[: steps + 1], np.int64).reshape(shape),
+            update=np.array(self.update[:steps], np.int64).reshape(shape),
         )
         write_atomically(self._out / "vectors.npz", buffer.getvalue())
 

@@ -101,7 +101,8 @@ def groups(every: list[Bit]) -> dict[str, str]:
     for path, size in width.items():
         *scopes, name = path.split("/")
         # Only what the generator named: not its copies' numbers, nor the cells that stand for blocks of an FPGA.
-        where = "/".join(re.sub(r"[$_]?\d+(_\d+)*$", "", scope) for scope in scopes if scope != "cell" and not scope.startswith("g_"))
+        named = [scope for scope in scopes if scope != "cell" and not scope.startswith("g_")]
+        where = "/".join(re.sub(r"[$_]?\d+(_\d+)*$", "", scope) for scope in named)
         name = re.sub(r"\$\d+$", "", name)
         if path in memories:
             kind = "words"
