@@ -320,6 +320,44 @@ async def clear(dut: Any) -> None:
 
 
 @cocotb.test
+async def clear_as_the_registers_come(dut: Any) -> None:
+    """In each cycle about the first in which they are offered: while they are held up nothing of them changes.
+
+    From the cycle before that one on, the clear is ignored; what an earlier one does to a step under way is left open.
+    """
+    for bench in benches(dut, component):
+        if not bench.effort and bench.component.config.mantissa_bits == 24:
+            continue
+        loud = np.full(bench.component.config.elements, bench.component.config.grids.gradient.rails[0])
+        offered = 0
+        for clears in (None, *range(-5, 3)):
+            await bench.reset()
+            bench.probing = 0
+            bench.pace()
+            run = Run(bench, bench.component.config)
+            registers = bench.consumers["registers"]
+            registers.stall = 1.0
+            run.step(loud)
+            if clears is None:
+                await bench.until(partial(held_up, bench))
+                offered = bench.cycle - 1
+            else:
+                await bench.tick(offered + clears + 1)
+                bench.wire("clear").value = 1
+                await bench.tick()
+                bench.wire("clear").value = 0
+                await bench.tick(20)
+                assert held_up(bench) and len(run.registers) == 1
+            if clears is not None and clears < -1:
+                continue
+            registers.stall = 0.0
+            run.step(loud)
+            await run.drain()
+            taken = bench.monitors["registers"].transfers
+            assert taken[0].offered == offered, f"{bench.where}the registers came in cycle {taken[0].offered}, not {offered}"
+
+
+@cocotb.test
 async def watchdog(dut: Any) -> None:
     """Every condition in its step, several in one, masked ones, and clears in between."""
     for bench in benches(dut, component):

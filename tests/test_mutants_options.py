@@ -1,5 +1,5 @@
 # ruff: noqa: E501  a fault a row reads best
-"""Single-point faults of what only some units have: the watchdog, the exchange between shards, the core of one pass."""
+"""Single-point faults of what only some units have, and of clears: the watchdog, the exchange between shards, the core of one pass."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import test_hw_shards
+import test_hw_throttle
 import test_hw_watchdog
 from kappa_rtl.hw.export import export, to_verilog
-from kappa_rtl.sim import bench_shards, bench_watchdog
+from kappa_rtl.sim import bench_shards, bench_throttle, bench_watchdog
 from kappa_rtl.sim.bench import Bank, simulate
 from kappa_rtl.sim.cosim import RtlThrottle
 from kappa_rtl.sim.runner import SimulationError
@@ -75,13 +76,20 @@ SHARDS = [
     Mutant("throttle.py", "Mux(applying, energy_b, energy_a) if shares", "total.o.payload if shares", "a shard decides from its own energy"),
 ]  # fmt: skip
 
+CLEARED = [
+    ({}, Mutant("throttle.py", "clears.eq(self.clear & ~publishes)", "clears.eq(self.clear)", "a clear changes registers that are held")),
+    ({}, Mutant("throttle.py", "clears.eq(self.clear & ~publishes)", "clears.eq(self.clear & ~offers)", "a clear just before the registers come changes them")),
+    ({"delay": 1}, Mutant("onepass.py", "~(either(closing) | held)", "~held", "a clear just before the registers come changes them in one pass")),
+    ({"delay": 1}, Mutant("onepass.py", "~(either(closing) | held)", "~either(closing)", "a clear changes registers that are held in one pass")),
+]  # fmt: skip
+
 
 def name(case: Any) -> str:
     return (case if isinstance(case, Mutant) else case[1]).what.replace(" ", "_")
 
 
 def test_each_is_one() -> None:
-    every = [mutant for _, mutant in IN_THE_LOOP] + WATCHDOG + SHARDS
+    every = [mutant for _, mutant in IN_THE_LOOP + CLEARED] + WATCHDOG + SHARDS
     assert len({(m.file, m.old, m.new) for m in every}) == len({m.what for m in every}) == len(every)
 
 
@@ -119,11 +127,19 @@ def test_killed_between_shards(mutant: Mutant, tmp_path: Path, monkeypatch: pyte
     killed("shards", {"two": bench_shards.component(**test_hw_shards.UNITS["two"])}, test_hw_shards.UNITS)
 
 
-def killed(stem: str, faulty: dict[str, Any], units: dict[str, Any]) -> None:
+@pytest.mark.parametrize("case", CLEARED, ids=name)
+def test_killed_by_a_clear(case: tuple[dict[str, Any], Mutant], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options, mutant = case
+    unit = {"l3": test_hw_throttle.UNITS["l3"] | options}
+    monkeypatch.setattr(bench_throttle, "unit", generator(mutant, tmp_path / f"cleared_{CLEARED.index(case)}").unit)
+    killed("throttle", {"l3": bench_throttle.component(**unit["l3"])}, unit, only="clear_as_the_registers_come")
+
+
+def killed(stem: str, faulty: dict[str, Any], units: dict[str, Any], only: str = "") -> None:
     """See that the bench fails on a bank of faulty components."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         text = to_verilog(Bank(faulty), stem)
     with pytest.raises(SimulationError) as fault:
-        simulate(stem, {one: units[one] for one in faulty}, simulator=SIMULATOR, effort=0, verilog=text)
+        simulate(stem, {one: units[one] for one in faulty}, simulator=SIMULATOR, effort=0, only=only, verilog=text)
     assert any(sign in str(fault.value) for sign in ("Mismatch", "AssertionError", "RuleViolation")), str(fault.value)
