@@ -125,7 +125,7 @@ class ThrottleConfig:
         parity: whether memories on chip keep a parity bit for each lane of a word; a flag ``memory_fault`` tells of a wrong one.
         delay: 1 applies the step size of the step before, in the pass in which the gradient comes in.
         watchdog: what to watch, of :data:`WATCHES`; none by default, and then no watchdog is built.
-        gradient_floor: the norm of G below which the watchdog fires.
+        gradient_floor: the norm of G below which the watchdog fires; greater than 0 if it looks for that.
         norm_growth: the growth from a block's norm to the next one's above which it fires.
         population: elements of all shards together, where this unit holds only some of them; makes it exchange energies.
 
@@ -266,6 +266,8 @@ class ThrottleConfig:
             raise ValueError(
                 "watchdog must not name gradient_floor with population: shards exchange no sum of squares of G itself"
             )
+        if "gradient_floor" in self.watchdog and not self.floor_energy:
+            raise ValueError("gradient_floor must be greater than 0 where watchdog names it, not 0: no norm is below that")
         if self.floor_energy.bit_length() > self.widths.gradient_energy:
             raise ValueError(
                 f"gradient_floor must be a norm that {self.gradient} can reach with {self.elements} elements, "

@@ -263,6 +263,7 @@ class ScalarFormat:
         if not low <= e <= high:
             raise ValueError(
                 f"{name} must be zero or between 2**{low + self.mantissa_bits - 1} and 2**{high + self.mantissa_bits} "
-                f"to be a scalar of {self.mantissa_bits}+{self.exponent_bits} bits, not {shown(value)}"
+                f"to be a scalar of {self.mantissa_bits}+{self.exponent_bits} bits, "
+                f"not {'the square root of ' if root else ''}{shown(value)}"
             )
         return Scalar(m, e)

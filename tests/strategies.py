@@ -120,7 +120,7 @@ def configs(draw: st.DrawFn, *, plain: bool = False, **fixed: Any) -> ThrottleCo
         "random_bits": draw(st.one_of(st.just(16), st.integers(1, 16))),
         "seed": draw(st.integers(0, (1 << 32) - 1)),
         "watchdog": tuple(name for name in WATCHES if draw(st.booleans())),
-        "gradient_floor": draw(st.sampled_from([Fraction(0), Fraction(1 << g_width - 2) / Fraction(2) ** g_fraction])),
+        "gradient_floor": draw(st.sampled_from([Fraction(1), Fraction(1 << g_width - 2)])) / Fraction(2) ** g_fraction,
         "norm_growth": draw(st.sampled_from([Fraction(50), Fraction(3, 2), Fraction(13, 10)])),
     }
     values |= ({"residual_bits": 0, "delay": 0} if plain else {}) | fixed

@@ -59,6 +59,10 @@ SCALAR_RANGE = "must be zero or between 2**-489 and 2**535 to be a scalar of 24+
         ({"watchdog": ["norm_growth"] * 2}, "watchdog must name a condition once, not 'norm_growth' again"),
         ({"watchdog": "norm_growth"}, "watchdog must be a list of names, not 'norm_growth'"),
         ({"gradient_floor": 1e6}, "gradient_floor must be a norm that SQ4.12 can reach with 4 elements, not 1e+06"),
+        (
+            {"watchdog": ["gradient_floor"]},
+            "gradient_floor must be greater than 0 where watchdog names it, not 0: no norm is below that",
+        ),
         ({"norm_growth": 256}, "norm_growth must be from 1/16 to less than 256, not 256"),
         ({"residual_bits": 1}, "residual_bits must be 0 or from 2 to 8, not 1"),
         ({"residual_bits": 9}, "residual_bits must be an integer from 0 to 8, not 9"),

@@ -177,6 +177,11 @@ def test_refused_constant_beyond_float64(value: Fraction) -> None:
         ScalarFormat().constant(value, name="probe")
 
 
+def test_a_refused_root_names_what_it_is_the_root_of() -> None:
+    with pytest.raises(ValueError, match=r"bits, not the square root of about 2\*\*1202$"):
+        ScalarFormat().constant(Fraction(2) ** 1202, name="probe", root=True)
+
+
 def test_constant_at_the_ends_of_the_range() -> None:
     fmt = ScalarFormat()
     assert fmt.constant(fmt.largest.fraction, name="probe") == fmt.largest

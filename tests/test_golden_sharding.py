@@ -63,7 +63,7 @@ def test_a_floor_of_the_gradient_has_no_shards() -> None:
     message = "watchdog must not name gradient_floor with population: shards exchange no sum of squares of G itself"
     with pytest.raises(ValueError, match=exactly(message)):
         ThrottleConfig(elements=4, eta=0.1, population=8, watchdog=("gradient_floor",))
-    ThrottleConfig.clip_norm(elements=4, eta=0.1, population=8, watchdog=("gradient_floor",))
+    ThrottleConfig.clip_norm(elements=4, eta=0.1, population=8, watchdog=("gradient_floor",), gradient_floor=1)
 
 
 def test_shards_draw_their_own_numbers() -> None:

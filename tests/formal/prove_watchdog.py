@@ -131,8 +131,10 @@ def watchdog(package: str, config: ThrottleConfig) -> Harness:
     step = h.ghost(COUNTER_BITS, "step")
     found = {name: getattr(dut, name) for name in ("learning_dead", "scalar_overflow") if name in config.watchdog}
     if "gradient_floor" in config.watchdog:
-        found["gradient_floor"] = h.past(dut.energy, "energy") < config.floor_energy
-        h.assume(~dut.look | (dut.energy == h.past(dut.energy, "steady", reset_less=True)))
+        found["gradient_floor"] = dut.energy < config.floor_energy
+        before, began = h.past(dut.energy, "energy", reset_less=True), h.past(Const(1), "began", reset_less=True)
+        h.assume(~dut.look | (began & (dut.energy == before)))  # steady from the cycle before on
+        h.lemma("compared a cycle ago", inside["below"] == (before < config.floor_energy), when=began)
     waited = h.ghost(range(dut.latency + 8), "waited")
     asked = h.past(dut.look & ~dut.looked, "asked")
     h.assume(dut.look | ~asked | ResetSignal())
@@ -175,7 +177,7 @@ def watchdog(package: str, config: ThrottleConfig) -> Harness:
     return h
 
 
-CONFIG = ThrottleConfig.stability_margin(elements=640, eta=0.1, watchdog=WATCHES)
+CONFIG = ThrottleConfig.stability_margin(elements=640, eta=0.1, watchdog=WATCHES, gradient_floor=0.1)
 GROWTH_MUTANTS = (
     Mutant("watchdog.py", "bit = latest[0] & whole", "bit = latest[0]", "the latest is compared eight bits too low"),
     Mutant("watchdog.py", "latest.rotate_left(low)", "latest", "what was compared comes back turned"),
@@ -195,6 +197,7 @@ GROWTH_MUTANTS = (
 WATCHDOG_MUTANTS = (
     Mutant("watchdog.py", "self.mask[bit] & ~fired", "self.mask[bit]", "a later step overwrites the first one"),
     Mutant("watchdog.py", "self.looked & found[name]", "self.look & found[name]", "it looks at a list that is still compared"),
+    Mutant("watchdog.py", "self.energy < config.floor_energy", "self.energy <= config.floor_energy", "the floor itself fires"),
 )
 PROOFS: list[Proof | Identity] = [
     Identity("growth of norms", "the long multiplication grows by the factor's digits", product_grows),
