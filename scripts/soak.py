@@ -31,6 +31,8 @@ def command(elements: int, steps: int, seed: int, jobs: int) -> None:
     Example:
       kappa-rtl soak --elements 100000 --steps 2000 --seed 7
     """
+    if not elements + steps:
+        raise click.UsageError("elements and steps must not both be 0: nothing would be compared")
     todo = parts(elements, steps, seed)
     done: Counter[str] = Counter()
     cycles: Counter[str] = Counter()

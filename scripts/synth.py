@@ -141,6 +141,8 @@ def command(
         aim = target_of(target)
         if not aim.size:
             liberty(library)
+        elif library:
+            raise ValueError(f"liberty must be left out with target {target}, which has cells of its own, not {str(library)!r}")
         unit = ThrottleConfig.from_toml(config) if config else ThrottleConfig.stability_margin(elements=640, eta=0.1)
         chosen = {name: make for name, make in blocks(unit, lanes).items() if re.search(only, name)}
         if not chosen:

@@ -31,6 +31,11 @@ def test_parts_add_up_and_do_not_depend_on_each_other() -> None:
     assert parts(0, 0, seed=0) == []
 
 
+def test_nothing_to_soak_is_refused() -> None:
+    refused = CliRunner().invoke(command, ["--elements", "0", "--steps", "0"])
+    assert refused.exit_code == 2 and "elements and steps must not both be 0" in refused.output
+
+
 def test_every_mode_is_soaked() -> None:
     for config in UPDATES.values():
         every = list(modes(config))

@@ -111,6 +111,8 @@ def test_bad_input() -> None:
         synthesis.target_of("gowin")
     with pytest.raises(ValueError, match=r"^liberty must be the osu018 cell library, not 'none\.lib', .* qflow-tech-osu018"):
         liberty(Path("none.lib"))
+    refused = CliRunner().invoke(main, ["synth", "--liberty", "none.lib"])
+    assert refused.exit_code == 1 and "liberty must be left out with target ecp5" in refused.output
     refused = CliRunner().invoke(main, ["synth", "--only", "no such block"])
     assert refused.exit_code == 1 and "only must match the name of a block, not 'no such block'" in refused.output
 
