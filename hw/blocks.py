@@ -10,8 +10,10 @@ from amaranth.lib import wiring
 
 from kappa_rtl.golden.config import ThrottleConfig
 
+from .axi import AxiThrottle
 from .decide import Decide
 from .divider import Divider
+from .engine import ThrottleEngine
 from .norm import SumOfSquares
 from .scalar import ScalarUnit
 from .sqrt import SquareRoot
@@ -19,6 +21,8 @@ from .throttle import StreamingThrottle, Throttle
 from .update import Update
 
 LANES = (1, 2, 4, 8, 16)
+WHOLE = 8
+"""Lanes of the units around the core."""
 
 
 def blocks(
@@ -37,7 +41,7 @@ def blocks(
 
         return {f"{title}, {n} lane{'s' * (n > 1)}": (made(n), lambda c: f"2 N/L + {c.overhead}") for n in lanes}
 
-    one = config.replace(lanes=1)
+    one, whole = config.replace(lanes=1), config.replace(lanes=WHOLE)
     bits = config.mantissa_bits
     return {
         # At 32 bits too, where most of their peers are.
@@ -59,4 +63,6 @@ def blocks(
         f"update, a lane of {g.width} bits": (lambda: Update(one), lambda c: f"{c.latency}, II 1"),
         **cores(streaming=False),
         **cores(streaming=True),
+        f"unit with weights on chip, {WHOLE} lanes": (lambda: ThrottleEngine(whole), lambda c: f"2 N/L + {c.overhead}"),
+        f"unit on AXI, {WHOLE} lanes": (lambda: AxiThrottle(whole), lambda c: f"2 N/L + {c.overhead}"),
     }
