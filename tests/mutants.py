@@ -142,14 +142,18 @@ ENGINE = [
 """Of the unit with its weights on chip."""
 
 
+def stands(mutant: Mutant, folder: Path = Path(original.__file__).parent) -> str:
+    """The text of its file, in which what it replaces stands once."""
+    text = (folder / mutant.file).read_text()
+    assert text.count(mutant.old) == 1, f"{mutant.file} must hold this once, not {text.count(mutant.old)} times: {mutant.old}"
+    return text
+
+
 def generator(mutant: Mutant, folder: Path) -> ModuleType:
     """The export module of a copy of ``hw/`` with the fault in it, as a package of its own."""
     name = folder.name
     shutil.copytree(Path(original.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    path = folder / mutant.file
-    text = path.read_text()
-    assert text.count(mutant.old) == 1, f"{mutant.file} must hold this once, not {text.count(mutant.old)} times: {mutant.old}"
-    path.write_text(text.replace(mutant.old, mutant.new))
+    (folder / mutant.file).write_text(stands(mutant, folder).replace(mutant.old, mutant.new))
     sys.path.insert(0, str(folder.parent))
     try:
         return importlib.import_module(f"{name}.export")

@@ -57,7 +57,7 @@ def test_axi_long() -> None:
     simulate("axi", UNITS | REAL, simulator="verilator", seed=2, effort=2)
 
 
-MUTANTS = [
+FAULTS = [
     Mutant("axi.py", "acts.eq(has_address & has_data & ~self.s_axi_bvalid & ~acts)", "acts.eq(has_address & has_data & ~acts)", "a write does not wait for the answer before it"),
     Mutant("axi.py", "acts.eq(has_address & has_data & ~self.s_axi_bvalid & ~acts)", "acts.eq(has_data & ~self.s_axi_bvalid & ~acts)", "a write does not wait for its address"),
     Mutant("axi.py", "acts.eq(has_address & settled & ~self.s_axi_rvalid)", "acts.eq(has_address & settled)", "a read does not wait for the answer before it"),
@@ -83,10 +83,10 @@ MUTANTS = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.what.replace(" ", "_"))
+@pytest.mark.parametrize("mutant", FAULTS, ids=lambda mutant: mutant.what.replace(" ", "_"))
 def test_every_fault_is_found(mutant: Mutant, tmp_path: Path) -> None:
     """The bench is worth what these say: single-point faults of the wrapper."""
-    name = f"axi_mutant_{MUTANTS.index(mutant)}"
+    name = f"axi_mutant_{FAULTS.index(mutant)}"
     faulty = generator(mutant, tmp_path / name)
     component = importlib.import_module(f"{name}.axi").AxiThrottle(ThrottleConfig.from_table(UNITS["l3"]))
     with pytest.raises(SimulationError, match=r"[1-9]\d* of \d+ tests failed"):

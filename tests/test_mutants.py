@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import warnings
 from pathlib import Path
@@ -17,7 +18,7 @@ from kappa_rtl.sim.bench import Bank, simulate
 from kappa_rtl.sim.cosim import RtlThrottle
 from kappa_rtl.sim.runner import SimulationError, available
 from kappa_rtl.sim.torture import hardware, torture
-from mutants import ENGINE, MUTANTS, Mutant, generator
+from mutants import ENGINE, MUTANTS, Mutant, generator, stands
 
 SIMULATOR = "icarus" if available("icarus") else "verilator"  # Icarus builds faster than this short programme runs
 
@@ -26,6 +27,13 @@ def test_there_are_enough_and_each_is_one() -> None:
     every = MUTANTS + ENGINE
     assert len(MUTANTS) >= 20
     assert len({(m.file, m.old, m.new) for m in every}) == len({m.what for m in every}) == len(every)
+    assert all(stands(mutant) for mutant in every)
+
+
+@pytest.mark.parametrize("stem", ["mutants_options", "hw_axi", "prove", "soak", "undefined"])
+def test_the_slow_ones_stand_in_their_files(stem: str) -> None:
+    """Those that are built only by slow tests, too."""
+    assert [stands(mutant) for mutant in importlib.import_module(f"test_{stem}").FAULTS]
 
 
 def case(mutant: Mutant) -> Any:

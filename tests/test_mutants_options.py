@@ -83,14 +83,15 @@ CLEARED = [
     ({"delay": 1}, Mutant("onepass.py", "~(either(closing) | held)", "~either(closing)", "a clear changes registers that are held in one pass")),
 ]  # fmt: skip
 
+FAULTS = [mutant for _, mutant in IN_THE_LOOP + CLEARED] + WATCHDOG + SHARDS
+
 
 def name(case: Any) -> str:
     return (case if isinstance(case, Mutant) else case[1]).what.replace(" ", "_")
 
 
 def test_each_is_one() -> None:
-    every = [mutant for _, mutant in IN_THE_LOOP + CLEARED] + WATCHDOG + SHARDS
-    assert len({(m.file, m.old, m.new) for m in every}) == len({m.what for m in every}) == len(every)
+    assert len({(m.file, m.old, m.new) for m in FAULTS}) == len({m.what for m in FAULTS}) == len(FAULTS)
 
 
 @pytest.mark.parametrize("case", IN_THE_LOOP, ids=name)

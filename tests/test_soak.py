@@ -18,6 +18,11 @@ from kappa_rtl.sim import soak
 from kappa_rtl.sim.soak import SCALARS, SHARE, UPDATES, Elements, Scalars, modes, parts, scalar_steps
 from mutants import Mutant, generator
 
+FAULTS = [
+    Mutant("decide.py", "m.d.sync += seen.eq(1)", "m.d.sync += seen.eq(0)", "every C starts the average anew"),
+    Mutant("update.py", "raised[0] & ~(guard & ~sticky.any())", "raised[0]", "a tie of the product rounds up"),
+]
+
 
 def test_parts_add_up_and_do_not_depend_on_each_other() -> None:
     todo = parts(2_000_001, 50_003, seed=5)
@@ -77,9 +82,8 @@ def test_a_short_soak() -> None:
 
 @pytest.mark.slow
 def test_a_fault_of_the_scalar_part_is_shown_in_few_steps(tmp_path: Path) -> None:
-    mutant = Mutant("decide.py", "m.d.sync += seen.eq(1)", "m.d.sync += seen.eq(0)", "every C starts the average anew")
     name = "soak_mutant_scalars"
-    generator(mutant, tmp_path / name)
+    generator(FAULTS[0], tmp_path / name)
     config = SCALARS["M = 9"]
     faulty = importlib.import_module(f"{name}.decide").Decide(config)
     result = Scalars(config, export.to_verilog(faulty, "decide")).soak(Random(1), 2000)
@@ -95,9 +99,8 @@ def test_a_fault_of_the_scalar_part_is_shown_in_few_steps(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_a_fault_of_the_lanes_is_shown_by_its_element(tmp_path: Path) -> None:
     config = UPDATES["8-bit weights"]
-    mutant = Mutant("update.py", "raised[0] & ~(guard & ~sticky)", "raised[0]", "a tie of the product rounds up")
     name = "soak_mutant_lanes"
-    generator(mutant, tmp_path / name)
+    generator(FAULTS[1], tmp_path / name)
     result = Elements(config, update=importlib.import_module(f"{name}.update").Update).soak(np.random.default_rng(1), 100_000)
     assert result.failure is not None
     assert result.failure.golden["update"] + 1 == result.failure.rtl["update"]

@@ -44,7 +44,7 @@ def test_every_output_is_defined_after_reset(kind: str) -> None:
     simulate("undefined", {kind: UNITS[kind]}, simulator="icarus", verilog=verilog)
 
 
-MUTANTS = [
+FAULTS = [
     Mutant("throttle.py", "        first = Signal(init=1)\n", "        first = Signal(init=1, reset_less=True)\n", "the first step is not known"),
     Mutant("throttle.py", "valid = Signal(STAGES)", "valid = Signal(STAGES, reset_less=True)", "the stages' valid bits keep what they were"),
     Mutant("throttle.py", "hushes.eq(applying | first)", "hushes.eq(applying)", "the memory's words count in the first step"),
@@ -53,9 +53,9 @@ MUTANTS = [
 
 @pytest.mark.slow
 @pytest.mark.icarus
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.what.replace(" ", "_"))
+@pytest.mark.parametrize("mutant", FAULTS, ids=lambda mutant: mutant.what.replace(" ", "_"))
 def test_every_fault_is_found(mutant: Mutant, tmp_path: Path) -> None:
-    name = f"undefined_mutant_{MUTANTS.index(mutant)}"
+    name = f"undefined_mutant_{FAULTS.index(mutant)}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         verilog = bank(generator(mutant, tmp_path / name), ["core"])
