@@ -125,8 +125,10 @@ def bandwidths(config: ThrottleConfig, found: Found, rate: float) -> Rows:
         rows.append((name, f"{float(size):g}", shown(1e3 * rate / float(size)), "–", "–"))
     lanes = f"{config.lanes} lane{'s' * (config.lanes > 1)}"
     for unit in units(config):
-        core = found.get(f"core, streaming, {lanes}" if unit.name.startswith("streaming") else f"core, {lanes}")
-        computed = unit.rate(core.mhz) if core and core.mhz else None
+        streaming, whole = unit.name.startswith("streaming"), unit.name.endswith("weights on chip")
+        block = "core, streaming" if streaming else "unit with weights on chip" if whole else "core"
+        measured = found.get(f"{block}, {lanes}")
+        computed = unit.rate(measured.mhz) if measured and measured.mhz else None
         fed = 1e3 * rate / float(unit.bytes)
         limit = "–" if computed is None else "memory" if fed < computed else "lanes"
         rows.append((unit.name, f"{float(unit.bytes):g}", shown(fed), shown(computed), limit))
