@@ -56,7 +56,7 @@ TARGETS = {
             ff="SB_DFF.*",
             block={"SB_RAM40_4K.*": 1},
             placer=(
-                *("nextpnr-ice40", "--hx8k", "--package", "ct256"),
+                *("nextpnr-ice40", "--hx8k", "--package", "ct256", "--router", "router2"),
                 *("--freq", "200", "--timing-allow-fail", "--pcf-allow-unconstrained"),
             ),
         ),
