@@ -356,7 +356,7 @@ def measure(
     return Figures(name, cells, cycles, fmax, getattr(component, "step_cycles", None), mark, note)
 
 
-FULL = re.compile(r"bels? remaining|unable to place|failed to (?:find a placement|place)", re.IGNORECASE)
+FULL = re.compile(r"bels? remaining|unable to place|failed to (?:find a placement|place|expand region)", re.IGNORECASE)
 """What nextpnr says of a design that is larger than the device."""
 
 
