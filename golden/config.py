@@ -273,8 +273,8 @@ class ThrottleConfig:
                 f"gradient_floor must be a norm that {self.gradient} can reach with {self.elements} elements, "
                 f"not {shown(_fraction(self.gradient_floor))}"
             )
-        if not 0 < self.growth_squared < 1 << BLOCK_BITS // 2:
-            raise ValueError(f"norm_growth must be from 1/16 to less than 256, not {shown(_fraction(self.norm_growth))}")
+        if not (_fraction(self.norm_growth) >= Fraction(1, 16) and self.growth_squared < 1 << BLOCK_BITS // 2):
+            raise ValueError(f"norm_growth must be from 1/16 to 255.999, not {shown(_fraction(self.norm_growth))}")
 
     def _check_widths(self) -> None:
         widths = self.widths

@@ -6,6 +6,7 @@ configuration proves that for the datapath's.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -138,7 +139,13 @@ def on_grid(tensor: ArrayLike, fmt: Fixed, name: str = "tensor") -> NDArray[np.s
         off = scaled != np.rint(scaled)
         if off.any():
             raise ValueError(f"{name}{_first(off)} must lie on the grid of {fmt.name}, not {float(array[off][0])!r}")
-        array = np.clip(scaled, -BEYOND, BEYOND).astype(np.int64)
+        beyond = (scaled < low) | (scaled > high)
+        if beyond.any():
+            least, most = math.ldexp(low, -fmt.fraction_bits), math.ldexp(high, -fmt.fraction_bits)
+            raise ValueError(
+                f"{name}{_first(beyond)} must be from {least!r} to {most!r} for {fmt.name}, not {float(array[beyond][0])!r}"
+            )
+        array = scaled.astype(np.int64)
     elif array.dtype.kind not in "iu":
         raise ValueError(f"{name} must hold integers or floats, not {array.dtype}")
     if array.size and (int(array.min()) < low or int(array.max()) > high):

@@ -244,7 +244,7 @@ class AxiThrottle(wiring.Component):
 
     A step begins with the first beat of its gradient, which is accepted while ``run`` is set, and ends when its registers
     are published (``steps``, the event ``done``). Its modes and constants are those that stand as it begins, whatever is
-    written meanwhile; ``eps`` is the one that stood as the step before it ended. A clear during a step
+    written meanwhile; ``eps`` and ``on_still`` are those that stood as the step before it ended. A clear during a step
     acts when that has ended, after its registers were published.
 
     ``irq`` is high while an event is up and enabled; ``learning_dead`` is that flag as the last step left it.
@@ -300,7 +300,7 @@ class AxiThrottle(wiring.Component):
     @property
     def overhead(self) -> int:
         """The most cycles of a step beyond the beats of its passes."""
-        return self.core.overhead
+        return self.core.overhead + 1
 
     @property
     def step_cycles(self) -> int:
@@ -324,7 +324,7 @@ class AxiThrottle(wiring.Component):
         with m.Elif(begins):
             m.d.sync += busy.eq(1)
 
-        # What the host wrote reaches the core between two steps; eps, which prepares the next step, as one ends.
+        # What the host wrote reaches the core between two steps; as one ends what the next one may be prepared with.
         def follow(port: Value, register: str, name: str, when: Value) -> None:
             part = next(f for f in self.registers[register].fields if f.name == name)
             held = Signal(part.width, name=f"held_{register}_{name}", init=part.reset % (1 << part.width))
@@ -337,7 +337,7 @@ class AxiThrottle(wiring.Component):
                 port = getattr(getattr(core.constants, name), letter)
                 follow(port, f"{name}_{letter}", "value", ends if name == "eps" else ~busy)
         for name in ("source", "on_still", "ema_first", "enabled"):
-            follow(Value.cast(getattr(core.control, name)), "control", name, ~busy)
+            follow(Value.cast(getattr(core.control, name)), "control", name, ends if name == "on_still" else ~busy)
         for name in self.config.watchdog:
             follow(core.watchdog_mask[WATCHES.index(name)], "watchdog_mask", name, ~busy)
         for name, (out, _) in self.numbers.items():

@@ -222,17 +222,27 @@ def write(config: ThrottleConfig, path: Path, *, streaming: bool = False, varian
             raise ValueError(f"output must not end in {suffix}, which is {what}'s, not {str(path)!r}")
         texts[path.with_suffix(suffix)] = other
     path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"output must be in a folder that can be written, not {str(path)!r}")
     for place, body in texts.items():
         replace(place, body)
     return tuple(texts)
 
 
-def replace(path: Path, text: str) -> None:
-    """Write a file whole: under another name first, then moved into place."""
+def replace(path: Path, content: str | bytes) -> None:
+    """Write a file whole: beside its place first, then moved there, so that no reader and no interruption sees half of it.
+
+    Raises:
+        ValueError: something else than a file is there, such as a device.
+        OSError: the folder cannot be written.
+    """
+    path = path.resolve()  # what a link points to is written, and the link stays
+    if path.exists() and not path.is_file():
+        raise ValueError(f"output must be a file, or nothing yet, not {str(path)!r}, which is something else")
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
         os.chmod(partial, 0o644)
         os.replace(partial, path)
     except BaseException:

@@ -241,7 +241,7 @@ class OnePass(Throttle):
             memory.read_output.eq(moves),
             memory.write_address.eq(places[-1]),
             memory.write_data.eq(gradients[-1]),
-            memory.write.eq(valid[-1]),  # in each cycle in which the gradient waits: it is the same one
+            memory.write.eq(valid[-1] & moves),
         ]
         with m.If(moves):
             m.d.sync += [

@@ -237,7 +237,7 @@ def throttle_map(config: ThrottleConfig) -> RegisterMap:
         Field(name="ema_first", lsb=2, reset=words["control__ema_first"], doc="S starts at the first C, not at 0"),
         _choice("source", 8, Source, words["control__source"], "which curvature the law sees; 3 is reserved"),
         _choice("on_still", 16, OnStill, words["control__on_still"], "what follows a step that moved no weight; 3 is reserved"),
-        doc="all but `run` act from the next step on",
+        doc="all but `run` act from the next step on, `on_still` from the step after the next end of a step",
     )
     add(
         *("command", Access.W1S),

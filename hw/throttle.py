@@ -52,8 +52,9 @@ class StreamingThrottle(wiring.Component):
     first step too, and the new e on the way out.
 
     The lanes of the last beat beyond N are ignored on the way in and zero on the way out. ``constants`` and ``control`` must
-    hold steady during a step. ``clear`` zeroes all counters, flags and the run of still steps
-    between two steps, or as the registers are taken, after that read; while they are held up it does nothing.
+    hold steady during a step, ``eps`` and ``on_still`` from the registers of the step before on. ``clear`` zeroes all counters,
+    flags and the run of still steps between two steps, or as the registers are taken, after that read; while they are held up
+    it does nothing.
 
     One squarer a lane serves both passes: the gradient's change on the way in, the weight's change on the way out. With the
     sources ``norm`` and ``ratio`` it is the gradient itself on the way in, whatever ``previous`` holds; with ``ratio`` the weight

@@ -19,9 +19,12 @@ from kappa_rtl.golden.throttle import Throttle
 from kappa_rtl.golden.training.data import Problem
 from kappa_rtl.golden.training.instrumented import TrainingWarning
 from kappa_rtl.golden.training.model import LinearBlockModel
+from kappa_rtl.hw.export import replace
 from kappa_rtl.sim.bench_throttle import speed
 from kappa_rtl.sim.cosim import RtlThrottle
 from kappa_rtl.sim.runner import SIMULATORS, SimulationError
+
+from .outputs import Output
 
 ROUNDS = 7
 
@@ -131,7 +134,7 @@ def quantised_against_float(steps: int = 10) -> dict[str, float]:
 @click.option("--elements", type=click.IntRange(1), default=1_000_000, show_default=True, help="N of the golden benchmark.")
 @click.option("--core-elements", type=click.IntRange(1), default=8000, show_default=True, help="N of the simulated core.")
 @click.option("--lanes", type=click.IntRange(1, 32), default=8, show_default=True, help="Lanes of the simulated core.")
-@click.option("--json", "path", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here too.")
+@click.option("--json", "path", type=Output(), help="Write the figures here too.")
 def command(sim: str, elements: int, core_elements: int, lanes: int, path: Path | None) -> None:
     """Measure speeds side by side: golden against float64, the quantised training loop against the float one, the bulk
     harness against beat by beat from Python.
@@ -152,4 +155,4 @@ def command(sim: str, elements: int, core_elements: int, lanes: int, path: Path 
     for name, figure in figures.items():
         click.echo(f"{name.replace('_', ' '):36s} {figure:14,.3f}")
     if path:
-        path.write_text(json.dumps(figures, indent=1) + "\n")
+        replace(path, json.dumps(figures, indent=1) + "\n")

@@ -40,6 +40,8 @@ def command(config: Path, output: Path, variant: str, streaming: bool, bus: str 
     try:
         if streaming and variant not in ("memory", "streaming"):
             raise ValueError(f"--streaming must not be given with --variant {variant}")
+        if output.resolve() == config.resolve():
+            raise ValueError(f"output must be another file than the configuration, {str(config)!r}")
         chosen = "streaming" if streaming else variant
         first, *others = write(ThrottleConfig.from_toml(config), output, variant=chosen, bus=bus or "")
     except (ValueError, OSError) as error:

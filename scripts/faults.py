@@ -58,7 +58,7 @@ def command(config: Path | None, count: int, seed: int, out: Path) -> None:
                     file.write(json.dumps(outcomes[-1].to_json()) + "\n")
                     bar.update()
             rows = table(campaign.bits, outcomes[:count])
-    except (ValueError, SimulationError) as error:
+    except (ValueError, OSError, SimulationError) as error:
         raise click.ClickException(str(error)) from None
     for row in (HEAD, ("---",) + ("---:",) * (len(HEAD) - 1), *rows):
         click.echo(f"| {' | '.join(str(cell) for cell in row)} |")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,10 @@ from numpy.typing import NDArray
 
 from kappa_rtl.golden.protocol import PUBLISHED, DiagnosticThresholds, Outcome, growth, replay, short
 from kappa_rtl.golden.trace import Row, load_traces
+from kappa_rtl.hw.export import replace as write_atomically
 from kappa_rtl.sim.figures import STYLE
-from kappa_rtl.sim.report import write_atomically
+
+from .outputs import Output
 
 RULE = "=" * 72
 # Okabe and Ito's colours, which the colour-blind can tell apart.
@@ -38,7 +39,7 @@ LIMIT: dict[str, Any] = {"color": "#444444", "lw": 1.2, "ls": (0, (4, 3))}
     "--ratio", type=float, default=PUBLISHED.h_norm_explosion_ratio, show_default=True, help="(a): growth of the hidden norm."
 )
 @click.option("--floor", type=float, default=PUBLISHED.g_norm_floor, show_default=True, help="(b): norm of the last gradient.")
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw norms and thresholds into this .png.")
+@click.option("--plot", type=Output(".png"), help="Draw norms and thresholds into this .png.")
 def command(trace: Path, every: int, ratio: float, floor: float, plot: Path | None) -> None:
     """Replay TRACE.json: where the diagnostic protocol would have stopped each of its runs, and what that saves.
 
@@ -49,8 +50,6 @@ def command(trace: Path, every: int, ratio: float, floor: float, plot: Path | No
     Example:
       kappa-rtl monitor docs/traces/norm-0.json --every 5 --plot norms.png
     """
-    if plot and not os.access(plot.parent, os.W_OK):
-        raise click.ClickException(f"plot = {str(plot)!r} must be in a folder that can be written")
     try:
         thresholds = DiagnosticThresholds(h_norm_explosion_ratio=ratio, g_norm_floor=floor)
         title, logs = load_traces(trace)

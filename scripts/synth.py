@@ -20,6 +20,8 @@ from kappa_rtl.hw.export import replace
 from kappa_rtl.hw.synthesis import SEEDS, Figures, SynthesisError, measure, target_of, tool, version
 from kappa_rtl.hw.targets import TARGETS, Target, liberty
 
+from .outputs import Output
+
 
 def plot(found: Iterable[Figures], target: Target, elements: int, path: Path) -> None:
     """Size and time of a step of the core against its lanes.
@@ -105,11 +107,11 @@ def earlier(path: Path | None, target: Target) -> dict[str, Figures]:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Renew the tables of this Markdown page: between <!-- TARGET --> and <!-- end -->, and what else is known of an ECP5.",
 )
-@click.option("--plot", "picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw size and step time of the cores.")
+@click.option("--plot", "picture", type=Output(".png"), help="Draw size and step time of the cores.")
 @click.option(
     "--json",
     "path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=Output(),
     help="Write the figures here too, after each block; blocks that it already has, of the same Verilog, are not measured again.",
 )
 def command(
@@ -144,10 +146,15 @@ def command(
         elif library:
             raise ValueError(f"liberty must be left out with target {target}, which has cells of its own, not {str(library)!r}")
         unit = ThrottleConfig.from_toml(config) if config else ThrottleConfig.stability_margin(elements=640, eta=0.1)
-        chosen = {name: make for name, make in blocks(unit, lanes).items() if re.search(only, name)}
+        try:
+            chosen = {name: make for name, make in blocks(unit, lanes).items() if re.search(only, name)}
+        except re.error as error:
+            raise ValueError(f"only must be a regular expression, not {only!r}: {error}") from None
         if not chosen:
             raise ValueError(f"only must match the name of a block, not {only!r}")
         known = earlier(path, aim)
+        if page:
+            renewed(page.read_text(), tables(unit, aim, known))  # refused before hours are spent
         found: dict[str, Figures] = {}
 
         def finished(stage: str) -> None:
@@ -180,5 +187,5 @@ def command(
             click.echo("\n" + text(wanted))
         for n in lanes if bandwidth else ():
             click.echo(f"\n{n} lane{'s' * (n > 1)}:\n" + text(bandwidths(unit.replace(lanes=n), everything, bandwidth or 0)))
-    except (ValueError, SynthesisError, OSError, re.error) as error:
+    except (ValueError, SynthesisError, OSError) as error:
         raise click.ClickException(str(error)) from None

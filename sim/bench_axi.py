@@ -577,7 +577,7 @@ async def the_promised_cycles(dut: Any) -> None:
 
 @cocotb.test
 async def writes_during_a_step_wait_for_its_end(dut: Any) -> None:
-    """Modes and constants act from the next step on, eps from the step after the next end; stopped, none begins."""
+    """Modes and constants act from the next step on, eps and on_still from the step after the next end; stopped, none begins."""
     for host in hosts(dut):
         *_, second, first = laws(host.config)
         for phase in PHASES:
@@ -601,13 +601,13 @@ async def writes_during_a_step_wait_for_its_end(dut: Any) -> None:
             await host.set("control", run=1)
             await host.finish(record)
 
-            # Between two steps: all but eps acts at once.
+            # Between two steps: all but eps and on_still acts at once.
             await host.configure(second)
             await host.set("eps_m", value=host.config.constants["num"].m)
             await host.set("eps_e", value=host.config.constants["num"].e)
             late = second.replace(eps=host.config.constants["num"].fraction)
             assert late.constants["eps"] == host.config.constants["num"]
-            host.adopt(second.replace(eps=first.eps))
+            host.adopt(second.replace(eps=first.eps, on_still=first.on_still))
             await host.step()
             host.adopt(late)
             await host.step()
@@ -623,6 +623,24 @@ async def writes_during_a_step_wait_for_its_end(dut: Any) -> None:
             await host.step(silent)
         await host.set("eps_e", value=host.config.constants["eps"].e + 3)
         await host.step(np.full_like(silent, host.config.grids.gradient.rails[1]))
+
+        # Every change of on_still after a still step: the next one is still as it was to be.
+        for before, after in itertools.permutations(OnStill, 2):
+            await host.reset()
+            law = host.config.replace(on_still=before)
+            await host.configure(law)
+            host.adopt(law)
+            await host.set("control", run=1)
+            for _ in range(3):
+                await host.step(silent)
+            await host.tick(host.rng.randint(0, 120))
+            law = host.config.replace(on_still=after)
+            await host.configure(law)
+            await host.tick(host.rng.randint(0, 120))
+            await host.step(silent + 1)
+            host.adopt(law)
+            await host.step(silent)
+            await host.step(silent + 2)
 
 
 @cocotb.test

@@ -26,9 +26,9 @@ from kappa_rtl.golden.credit.experiments import COLUMNS, EXPERIMENTS, Arm, Exper
 from kappa_rtl.golden.credit.figures import draw
 from kappa_rtl.golden.credit.throttling import Throttled
 from kappa_rtl.golden.throttle import Datapath, Throttle
+from kappa_rtl.hw.export import replace as write_atomically
 
 from .cosim import RtlThrottle
-from .report import write_atomically
 
 DATAPATHS = ("float", "golden", "rtl")
 NEAR = 0.05

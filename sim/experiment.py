@@ -25,12 +25,13 @@ from kappa_rtl.golden.reference import FloatThrottle
 from kappa_rtl.golden.throttle import StepRecord, Throttle
 from kappa_rtl.golden.training.loop import StepRow, train
 from kappa_rtl.hw import export
+from kappa_rtl.hw.export import replace as write_atomically
 
 from .cosim import Difference, RtlThrottle, Stalls, compare, prepare
 from .figures import PLOTS
 from .history import RunHistory, observations, summary_table
 from .job import Job
-from .report import write_atomically, write_report
+from .report import write_report
 from .runner import SimulationError, check, version
 
 OUTPUTS = (

@@ -7,8 +7,6 @@ cosimulation found (``summary``) is drawn, tabulated and put into words.
 from __future__ import annotations
 
 import base64
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from kappa_rtl.golden.training.metrics import METRICS
+from kappa_rtl.hw.export import replace as write_atomically
 
 from .figures import PLOTS, draw
 from .history import TAIL, Runs, observations, of_kind, summary_table
@@ -60,16 +59,3 @@ def write_report(out: Path, summary: Mapping[str, Any], runs: Runs) -> None:
 
 def _number(value: float | None, form: str = ".3g") -> str:
     return "–" if value is None else format(value, form)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file beside its place and move it there, so that no reader and no interruption sees half of it."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -33,10 +33,10 @@ from kappa_rtl.golden.training.experiments import COLUMNS, Arm, Experiment, run_
 from kappa_rtl.golden.training.history import FitHistory
 from kappa_rtl.golden.training.instrumented import TrainingWarning
 from kappa_rtl.golden.training.optimisers import OPTIMISERS
+from kappa_rtl.hw.export import replace as write_atomically
 
 from .cosim import RtlThrottle
 from .figures import LIMIT, STYLE
-from .report import write_atomically
 
 DATAPATHS = ("float", "golden", "rtl")
 SETTINGS = {

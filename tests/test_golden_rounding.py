@@ -179,8 +179,8 @@ def test_not_finite_is_refused_by_name_and_index(bad: float, overflow: Overflow)
     ("tensor", "message"),
     [
         ([0.0, 0.1], "weights[1] must lie on the grid of SQ4.12, not 0.1"),
-        ([0.0, 8.0], "weights[1] must be a code of SQ4.12, -32768..32767, not 32768"),
-        ([-8.0 - 2**-12], "weights[0] must be a code of SQ4.12, -32768..32767, not -32769"),
+        ([0.0, 8.0], "weights[1] must be from -8.0 to 7.999755859375 for SQ4.12, not 8.0"),
+        ([-8.0 - 2**-12], "weights[0] must be from -8.0 to 7.999755859375 for SQ4.12, not -8.000244140625"),
         ([0, 1, 32768], "weights[2] must be a code of SQ4.12, -32768..32767, not 32768"),
         ([[0], [-32769]], "weights[1, 0] must be a code of SQ4.12, -32768..32767, not -32769"),
         ([True], "weights must hold integers or floats, not bool"),

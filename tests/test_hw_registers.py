@@ -159,6 +159,17 @@ def test_the_driver_on_a_memory(config: ThrottleConfig) -> None:
     assert {name: unit.scalar(name) for name in CONSTANTS} == config.constants
     with pytest.raises(ValueError, match=r"constant must be one of eta, .*, not 'beta'"):
         unit.configure(beta=(1, 2))
+    before = dict(memory.words)
+    for wrong, rule in (
+        ({"source": "median"}, "source must be one of .*, not 'median'"),
+        ({"on_still": "stop"}, "on_still must be one of .*, not 'stop'"),
+        ({"gain": 3}, r"gain must be a pair \(m, e\), not 3"),
+        ({"gain": (1, 2)}, "gain: m must be 0 or have .* bits, not 1"),
+        ({"eta": (0, 1), "gain": (config.constants["eta"].m, 1 << 20)}, "gain_e.value must be from .* to .*, not 1048576"),
+    ):
+        with pytest.raises(ValueError, match=rule):
+            unit.configure(**wrong)
+        assert memory.words == before, "nothing is written where something is wrong"
     with pytest.raises(ValueError, match="register steps cannot be written"):
         unit.set("steps", value=1)
     with pytest.raises(ValueError, match=r"field of control must be one of run, .*, not 'walk'"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,9 @@ def test_plot(trace: Any, tmp_path: Path) -> None:
         ({"bp_log": []}, (), "the log of BP must have at least one row, not none"),
         ({"bp_log": [row(0), {}]}, (), "bp_log[1] must be an object with epoch"),
         ([], (), "the log of TRACE must have at least one row"),
-        (TRACE, ("--plot", "nowhere/norms.png"), "plot = 'nowhere/norms.png' must be in a folder that can be written"),
+        (TRACE, ("--plot", "nowhere/norms.png"), "'nowhere/norms.png' must be in a folder that can be written"),
+        (TRACE, ("--plot", "norms.jpg"), "'norms.jpg' must end in .png"),
+        (TRACE, ("--plot", os.devnull), "must be a file, or nothing yet"),
     ],
 )
 def test_errors(trace: Any, options: tuple[str, ...], rule: str, tmp_path: Path) -> None:

@@ -25,6 +25,22 @@ def test_the_unit_is_the_same(changes: dict[str, Any]) -> None:
     lockstep(CONFIG.replace(**changes), 25, simulator="icarus", stalls=Stalls(40, 90, 2))
 
 
+WORDS = "reg [WIDTH-1:0] words [0:DEPTH-1];"
+
+
+@pytest.mark.slow
+@pytest.mark.icarus
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("changes", [{}, {"delay": 1}, {"delay": 1, "residual_bits": 3}])
+def test_nothing_is_checked_before_it_was_written(changes: dict[str, Any], seed: int) -> None:
+    """Memories hold anything at first, and beats wait long in every stage."""
+    config = CONFIG.replace(elements=7, **changes)
+    text, _ = export(config)
+    assert text.count(WORDS) == 1
+    anything = "integer each; initial for (each = 0; each < DEPTH; each = each + 1) words[each] = {8{$random}};"
+    lockstep(config, 2, simulator="icarus", stalls=Stalls(220, 250, seed), verilog=text.replace(WORDS, WORDS + anything))
+
+
 @pytest.mark.slow
 def test_the_engine_is_the_same() -> None:
     simulate("engine", {"all": UNITS["all"] | {"parity": True}}, simulator="verilator")

@@ -18,9 +18,10 @@ from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.golden.reference import FloatThrottle
 from kappa_rtl.golden.throttle import Throttle
 from kappa_rtl.golden.training import METRICS, GainRamp, Problem, digits, synthetic, train
+from kappa_rtl.hw.export import replace as write_atomically
 from kappa_rtl.sim.figures import PLOTS, Plot, draw
 from kappa_rtl.sim.history import RunHistory, observations, summary_table
-from kappa_rtl.sim.report import write_atomically, write_report
+from kappa_rtl.sim.report import write_report
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
