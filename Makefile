@@ -36,10 +36,10 @@ run: $(PROJECT) ## the main job: train with the RTL as the throttle, and report
 	@cd "$(OUT)" && echo "Report: $$(pwd -P)/index.html"
 
 test: $(PROJECT) ## the tests, but for the slow ones
-	$(RUN) pytest -n auto $(ARGS)
+	$(RUN) pytest -n auto --dist worksteal $(ARGS)
 
 test-all: $(PROJECT) ## all tests, the slow ones too
-	$(RUN) pytest -n auto --slow $(ARGS)
+	$(RUN) pytest -n auto --dist worksteal --slow $(ARGS)
 
 prove: $(PROJECT) ## the formal proofs and the faults that they reject, as a table (ARGS=divider: only some)
 	PYTHONPATH=tests $(RUN) formal $(ARGS)
