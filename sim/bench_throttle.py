@@ -326,7 +326,7 @@ async def clear_as_the_registers_come(dut: Any) -> None:
     From the cycle before that one on, the clear is ignored; what an earlier one does to a step under way is left open.
     """
     for bench in benches(dut, component):
-        if not bench.effort and bench.component.config.mantissa_bits == 24:
+        if not bench.effort:
             continue
         loud = np.full(bench.component.config.elements, bench.component.config.grids.gradient.rails[0])
         offered = 0

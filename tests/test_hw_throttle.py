@@ -56,8 +56,16 @@ def test_throttle() -> None:
 
 @pytest.mark.icarus
 def test_throttle_icarus() -> None:
-    """Without the widest unit, and with fewer steps: this simulator takes long."""
-    simulate("throttle", UNITS, simulator="icarus", effort=EFFORT["icarus"])
+    """With fewer units and steps: this simulator takes long."""
+    few = {name: UNITS[name] for name in ("one", "l3", "l4_streaming")}
+    simulate("throttle", few, simulator="icarus", effort=EFFORT["icarus"])
+
+
+@pytest.mark.slow
+@pytest.mark.icarus
+def test_throttle_of_more_units_icarus() -> None:
+    others = {name: UNITS[name] for name in ("l3_streaming", "l2_streaming")}
+    simulate("throttle", others, simulator="icarus", effort=EFFORT["icarus"])
 
 
 @pytest.mark.slow

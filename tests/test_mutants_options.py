@@ -133,14 +133,14 @@ def test_killed_by_a_clear(case: tuple[dict[str, Any], Mutant], tmp_path: Path, 
     options, mutant = case
     unit = {"l3": test_hw_throttle.UNITS["l3"] | options}
     monkeypatch.setattr(bench_throttle, "unit", generator(mutant, tmp_path / f"cleared_{CLEARED.index(case)}").unit)
-    killed("throttle", {"l3": bench_throttle.component(**unit["l3"])}, unit, only="clear_as_the_registers_come")
+    killed("throttle", {"l3": bench_throttle.component(**unit["l3"])}, unit, only="clear_as_the_registers_come", effort=1)
 
 
-def killed(stem: str, faulty: dict[str, Any], units: dict[str, Any], only: str = "") -> None:
+def killed(stem: str, faulty: dict[str, Any], units: dict[str, Any], only: str = "", effort: int = 0) -> None:
     """See that the bench fails on a bank of faulty components."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         text = to_verilog(Bank(faulty), stem)
     with pytest.raises(SimulationError) as fault:
-        simulate(stem, {one: units[one] for one in faulty}, simulator=SIMULATOR, effort=0, only=only, verilog=text)
+        simulate(stem, {one: units[one] for one in faulty}, simulator=SIMULATOR, effort=effort, only=only, verilog=text)
     assert any(sign in str(fault.value) for sign in ("Mismatch", "AssertionError", "RuleViolation")), str(fault.value)
