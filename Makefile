@@ -1,4 +1,5 @@
-# Everything runs in .venv, which holds the exact versions of requirements.lock and this project as a built wheel.
+# Everything runs in .venv, which holds the exact versions of requirements.lock and this project as an editable install: what runs
+# is the checkout, and an edit is seen by whatever is started next.
 # All paths are relative, so a checkout may lie anywhere, in a folder with spaces too.
 
 PYTHON ?= python3
@@ -10,10 +11,7 @@ RUN := .venv/bin/python -m
 PIP := $(RUN) pip --disable-pip-version-check
 KAPPA := $(RUN) kappa_rtl.scripts.main
 
-# What goes into the wheel. The folders count too: their time changes when a file is removed.
 PACKAGES := golden hw sim scripts
-META := pyproject.toml README.md LICENSE
-SOURCES := $(META) $(shell find $(PACKAGES) \( -name __pycache__ -o -name '.*' \) -prune -o -print)
 
 # The last step of each writes its stamp, so that an interrupted one starts over.
 # The first holds the path of the checkout: the scripts in an environment stop working when it moves.
@@ -21,19 +19,25 @@ ENVIRONMENT := .venv/environment.stamp
 PROJECT := .venv/project.stamp
 STALE := $(shell test "$$(cat $(ENVIRONMENT) 2>/dev/null)" = "$$(pwd -P)" && .venv/bin/python -c '' 2>/dev/null || echo FORCE)
 
+# The tests of the model and of the house, and the benches that are soon compiled.
+QUICK := tests/golden tests/scripts/test_house.py tests/scripts/test_configuration.py tests/scripts/test_pages.py $(foreach stem,divider sqrt ema clamp norm random,tests/hw/test_hw_$(stem).py)
+
 # A make that a simulator starts is not a part of this one: it gets neither its options nor its job server.
 unexport MAKEFLAGS MFLAGS
 
-.PHONY: help env run test test-all prove lint bench soak lock clean FORCE
+.PHONY: help env run check test test-all wheel prove coverage lint docs pages bench soak soc lock clean FORCE
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
 	@echo 'Variables: PYTHON (now: $(PYTHON)), OUT (where run writes, now: $(OUT)),'
-	@echo '           ARGS (more options for kappa-rtl, pytest, the proofs or uv, such as ARGS="--sim icarus --steps 50")'
+	@echo '           ARGS (more options for kappa-rtl, pytest, the proofs, Sphinx or uv, such as ARGS="--sim icarus --steps 50")'
 
 run: $(PROJECT) ## the main job: train with the RTL as the throttle, and report
 	$(KAPPA) cosim --out "$(OUT)" $(ARGS)
 	@cd "$(OUT)" && echo "Report: $$(pwd -P)/index.html"
+
+check: lint ## what to run before a commit: ruff, mypy, the model's tests and the quick benches (a minute)
+	$(RUN) pytest -n auto --dist worksteal -q $(QUICK) $(ARGS)
 
 test: $(PROJECT) ## the tests, but for the slow ones
 	$(RUN) pytest -n auto --dist worksteal $(ARGS)
@@ -41,18 +45,41 @@ test: $(PROJECT) ## the tests, but for the slow ones
 test-all: $(PROJECT) ## all tests, the slow ones too
 	$(RUN) pytest -n auto --dist worksteal --slow $(ARGS)
 
+# Built from a copy, so that nothing left in the tree gets into it.
+wheel: $(PROJECT) ## build the wheel into build/wheel, and run the quick tests on it in the place of the checkout
+	rm -rf build/wheel
+	mkdir -p build/wheel/src
+	cp -RP pyproject.toml README.md LICENSE $(PACKAGES) src build/wheel/src
+	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel ./build/wheel/src
+	$(PIP) install --quiet --no-deps --no-index --target build/wheel/site build/wheel/kappa_rtl-*.whl
+	PYTHONPATH="$$PWD/build/wheel/site" KAPPA_RTL_WHEEL="$$PWD/build/wheel/site" \
+	    $(RUN) pytest -n auto --dist worksteal -q $(QUICK) tests/scripts/test_packaging.py $(ARGS)
+
 prove: $(PROJECT) ## the formal proofs and the faults that they reject, as a table (ARGS=divider: only some)
 	PYTHONPATH=tests $(RUN) formal $(ARGS)
 
-lint: $(PROJECT) ## ruff, and mypy on the installed package
+coverage: $(PROJECT) ## what the tests reach of the Verilog and the Python, as tables (ARGS="-n auto --slow": the slow ones too)
+	PYTHONPATH=tests $(RUN) support.coverage $(ARGS)
+
+lint: $(PROJECT) ## ruff and mypy
 	$(RUN) ruff check .
 	$(RUN) mypy
+
+docs: $(PROJECT) ## the site, in build/site
+	$(RUN) sphinx --builder html --doctree-dir build/doctrees --write-all --fail-on-warning --quiet $(ARGS) docs build/site
+	@echo "Site: $$(pwd -P)/build/site/index.html"
+
+pages: $(PROJECT) ## write the pages anew that are made from the code: configuration, registers
+	$(RUN) kappa_rtl.scripts.pages docs
 
 bench: $(PROJECT) ## the speed of the golden model and of the simulations
 	$(KAPPA) bench $(ARGS)
 
 soak: $(PROJECT) ## ten million element updates and a million scalar steps against the golden model (some minutes)
 	$(KAPPA) soak $(ARGS)
+
+soc: $(PROJECT) ## train on a simulated system: VexRiscv and LiteX's DMA around the unit (needs gcc-riscv64-unknown-elf)
+	.venv/bin/python examples/soc/run.py build/soc
 
 env: $(PROJECT) ## only create .venv
 
@@ -82,16 +109,8 @@ $(ENVIRONMENT): requirements.lock $(STALE)
 	$(PIP) install --no-deps --requirement requirements.lock
 	@pwd -P > $@
 
-# Built from a copy, without isolation (setuptools is in the lock), and unpacked over nothing: a first try may have been interrupted.
-# The stamp has the time of the start, so that what is edited meanwhile counts as newer.
-$(PROJECT): $(ENVIRONMENT) $(SOURCES)
-	@rm -rf build/src build/wheel
-	@mkdir -p build/src
-	@touch build/project.stamp
-	@cp -R $(META) $(PACKAGES) build/src
-	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel ./build/src
-	@rm -rf .venv/lib/python*/site-packages/kappa_rtl .venv/lib/python*/site-packages/kappa_rtl-*.dist-info
-	$(PIP) install --quiet --no-deps --no-index build/wheel/kappa_rtl-*.whl
+# Without isolation (setuptools is in the lock). Renewed only when what pip writes down changes: dependencies, commands, entry points.
+$(PROJECT): $(ENVIRONMENT) pyproject.toml
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@$(PIP) check
-	@rm -rf build/src
-	@mv build/project.stamp $@
+	@touch $@

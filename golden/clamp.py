@@ -27,11 +27,18 @@ def growth_cap(unit: ScalarUnit, last: Scalar, before: Scalar) -> Scalar:
     return unit.mul(root(unit, unit.add(unit.format.one, divide(unit, last, before))), last)
 
 
-def step_size(fmt: Fixed, alpha: Scalar, eta: Scalar) -> int:
-    """``alpha * eta`` on the step grid: the exact product, rounded once to nearest even, at most the upper rail."""
+def step_size(fmt: Fixed, alpha: Scalar, eta: Scalar) -> tuple[int, bool]:
+    """``alpha * eta`` on the step grid: the exact product, rounded once to nearest even, at most the upper rail.
+
+    Returns:
+        The size, and whether it lay beyond the rail.
+    """
     product, exponent = alpha.m * eta.m, alpha.e + eta.e + fmt.fraction_bits
     if exponent >= 0:
-        return min(product << exponent, fmt.rails[1])
-    whole, rest = divmod(product, 1 << -exponent)
-    half = 1 << (-exponent - 1)
-    return min(whole + (rest > half or (rest == half and whole & 1 == 1)), fmt.rails[1])
+        size = product << exponent
+    else:
+        whole, rest = divmod(product, 1 << -exponent)
+        half = 1 << (-exponent - 1)
+        size = whole + (rest > half or (rest == half and whole & 1 == 1))
+    rail = fmt.rails[1]
+    return min(size, rail), size > rail

@@ -1,4 +1,7 @@
-"""The one configuration from which the golden model, the RTL and the exported Verilog are all made."""
+"""The one configuration from which the golden model, the RTL and the exported Verilog are all made.
+
+In one file: the fields, the rules that they keep and all that follows from them are read beside each other.
+"""
 
 from __future__ import annotations
 
@@ -13,40 +16,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .formats import Fixed, Rounding, Scalar, ScalarFormat, shown
-from .laws import LAWS, Real, real, recognise, written
+from .laws import LAWS, RATED, at_rate, recognise, written
+from .numbers import Real, real, switch, whole
 from .random import lane_seeds
+from .registers import BLOCK_BITS, CONSTANTS, COUNTER_BITS, GROWTH_FRACTION, WATCHES, counters
+from .tables import html
 from .widths import Grids, Widths, derive
-
-COUNTERS = (
-    "gradient_saturated",
-    "gradient_near_rail",
-    "update_saturated",
-    "update_underflow",
-    "weight_saturated",
-    "weight_near_rail",
-    "still_steps",
-)
-RAIL_COUNTERS = ("update_rail", "update_near_rail", "step_rail", "step_near_rail")
-"""What ``every_rail`` adds: elements of y, and steps, on a rail and near one."""
-
-FLAGS = ("learning_dead", "scalar_overflow", "scalar_underflow")
-WATCHES = ("gradient_floor", "norm_growth", "learning_dead", "scalar_overflow")
-"""What a watchdog can watch, from bit 0 on."""
-
-CONSTANTS = ("eta", "num", "bias", "gain", "rho", "keep", "eps", "alpha_min", "still_norm")
-
-COUNTER_BITS = 32
-"""Counters count modulo 2**32; a host that reads them in time takes differences modulo 2**32."""
-
-
-BLOCK_BITS = 48
-"""Width of a block's energy on the stream of norms; an unsigned integer on any one grid."""
-
-GROWTH_FRACTION = 8
-"""Fraction bits of the square of ``norm_growth``, an unsigned word of 24 bits."""
 
 
 class Source(enum.StrEnum):
@@ -67,6 +43,7 @@ class Source(enum.StrEnum):
 class OnStill(enum.StrEnum):
     """What a step does after one that moved no weight (B = 0)."""
 
+    RELEASE = "release"  #: C = ||dG|| / still_norm; S forgets, keep * S
     FLOOR = "floor"  #: C = ||dG|| / still_norm; S keeps
     HOLD = "hold"  #: C and S keep
     DIVIDE = "divide"  #: the formula as published, C = ||dG|| / eps
@@ -106,8 +83,9 @@ class ThrottleConfig:
     Args:
         elements: N, how many weights the unit holds.
         lanes: L, how many elements enter per clock cycle, 1..32.
-        gradient, weight, update: the signed fixed-point formats of G (and D), theta and y; text or :class:`Fixed`.
+        gradient, weight, update: the signed fixed-point formats of G, theta and y; text or :class:`Fixed`.
             The modes of ``update`` decide how ``-D*step`` is rounded, those of ``weight`` how ``theta + y`` is.
+        direction: the signed format of D, where an optimiser proposes it and it comes as a stream; that of G if not given.
         mantissa_bits, exponent_bits: M and E of the scalars.
         step_bits: width of the step size that the lanes multiply by.
         eta: the learning rate.
@@ -121,10 +99,10 @@ class ThrottleConfig:
         dead_after: still steps in a row that raise ``learning_dead``.
         random_bits, seed: of the random numbers, where the update's rounding is ``stochastic``.
         residual_bits: k, bits kept of what rounding dropped of an element, on the grid 2**-(f_weight + k); 0 or 2..8.
-        every_rail: whether to count rails of the update and the step too, :data:`RAIL_COUNTERS`.
+        every_rail: whether to count rails of the update and the step too, :data:`~kappa_rtl.golden.registers.RAIL_COUNTERS`.
         parity: whether memories on chip keep a parity bit for each lane of a word; a flag ``memory_fault`` tells of a wrong one.
         delay: 1 applies the step size of the step before, in the pass in which the gradient comes in.
-        watchdog: what to watch, of :data:`WATCHES`; none by default, and then no watchdog is built.
+        watchdog: what to watch, of :data:`~kappa_rtl.golden.registers.WATCHES`; none by default, and then no watchdog is built.
         gradient_floor: the norm of G below which the watchdog fires; greater than 0 if it looks for that.
         norm_growth: the growth from a block's norm to the next one's above which it fires.
         population: elements of all shards together, where this unit holds only some of them; makes it exchange energies.
@@ -143,6 +121,7 @@ class ThrottleConfig:
     gradient: Fixed | str = "SQ4.12"
     weight: Fixed | str = "SQ2.14"
     update: Fixed | str = "SQ1.15"
+    direction: Fixed | str | None = None
     mantissa_bits: int = 24
     exponent_bits: int = 10
     step_bits: int = 17
@@ -155,7 +134,7 @@ class ThrottleConfig:
     rho: Real = 0.05
     eps: Real = 1e-12
     ema_start: EmaStart | str = EmaStart.ZERO
-    on_still: OnStill | str = OnStill.FLOOR
+    on_still: OnStill | str = OnStill.RELEASE
     enabled: bool = True
     dead_after: int = 100
     growth: bool = False
@@ -208,18 +187,17 @@ class ThrottleConfig:
 
     def __post_init__(self) -> None:
         for name, (low, high) in LIMITS.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
-                raise ValueError(f"{name} must be an integer from {low} to {high}, not {value!r}")
-            object.__setattr__(self, name, int(value))
+            object.__setattr__(self, name, whole(name, getattr(self, name), low, high))
         for name in ("enabled", "growth", "every_rail", "parity"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}")
+            object.__setattr__(self, name, switch(name, getattr(self, name)))
         if self.residual_bits == 1:
             raise ValueError("residual_bits must be 0 or from 2 to 8, not 1")
-        self._check_population()
-        for name in ("gradient", "weight", "update"):
-            object.__setattr__(self, name, _format(name, getattr(self, name)))
+        if self.population is not None:
+            most = LIMITS["elements"][1]
+            object.__setattr__(self, "population", whole("population", self.population, self.elements, most))
+        for name in ("gradient", "weight", "update", "direction"):
+            if name != "direction" or self.direction is not None:
+                object.__setattr__(self, name, _format(name, getattr(self, name)))
         for name, kind in (("source", Source), ("ema_start", EmaStart), ("on_still", OnStill)):
             value = getattr(self, name)
             try:
@@ -243,14 +221,6 @@ class ThrottleConfig:
         self.constants  # noqa: B018  each refuses what is not a scalar
         self._check_widths()
         self._check_watchdog()
-
-    def _check_population(self) -> None:
-        low, high, value = self.elements, LIMITS["elements"][1], self.population
-        if value is None:
-            return
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
-            raise ValueError(f"population must be an integer from elements = {low} to {high}, not {value!r}")
-        object.__setattr__(self, "population", int(value))
 
     def _check_watchdog(self) -> None:
         watched: Any = self.watchdog
@@ -282,7 +252,7 @@ class ThrottleConfig:
             if interval.signed_bits > MAX_WORD:
                 raise ValueError(
                     f"{name} = {getattr(self, name)} needs an intermediate of {interval.signed_bits} bits; "
-                    f"the bound is {MAX_WORD} (gradient {self.grids.gradient.name}, step {self.step.name})"
+                    f"the bound is {MAX_WORD} (direction {self.grids.direction.name}, step {self.step.name})"
                 )
         if abs(widths.update_shift) > MAX_WORD or widths.weight_shift > MAX_WORD:
             raise ValueError(
@@ -304,9 +274,10 @@ class ThrottleConfig:
 
     @cached_property
     def grids(self) -> Grids:
-        """The formats, typed: gradient, weight, update and step."""
+        """The formats, typed: gradient, weight, update, step and direction."""
         assert isinstance(self.gradient, Fixed) and isinstance(self.weight, Fixed) and isinstance(self.update, Fixed)
-        return Grids(self.gradient, self.weight, self.update, self.step)
+        assert self.direction is None or isinstance(self.direction, Fixed)
+        return Grids(self.gradient, self.weight, self.update, self.step, self.direction or self.gradient)
 
     @cached_property
     def step(self) -> Fixed:
@@ -319,7 +290,7 @@ class ThrottleConfig:
     @property
     def step_error(self) -> Fraction:
         """Bound of what the step's own rounding can do to an update, in ulps of the update grid."""
-        rail = max(abs(r) for r in self.grids.gradient.rails) * self.grids.gradient.ulp
+        rail = max(abs(r) for r in self.grids.direction.rails) * self.grids.direction.ulp
         return rail * self.step.ulp / 2 / self.grids.update.ulp
 
     @property
@@ -339,10 +310,34 @@ class ThrottleConfig:
     @cached_property
     def constants(self) -> dict[str, Scalar]:
         """What the host writes into the unit: each the scalar nearest to the real value."""
+        return self.constants_at(_fraction(self.eta))
+
+    def at_rate(self, eta: Real) -> dict[str, Fraction | None]:
+        """The fields that another learning rate changes, eta and what the law makes of it; a quotient by zero is None.
+
+        Raises:
+            ValueError: the rate is not from 0 to ``eta_max``.
+        """
+        rate = real("eta", eta)
+        if rate > _fraction(self.eta_max):
+            raise ValueError(f"eta must be from 0 to eta_max = {written(_fraction(self.eta_max))}, not {written(rate)}")
+        return {"eta": rate} | at_rate({name: getattr(self, name) for name in RATED}, rate)
+
+    def constants_at(self, eta: Real) -> dict[str, Scalar]:
+        """The constants at another learning rate from 0 to ``eta_max``: eta, and what the law makes of it.
+
+        At 0 a constant that is a quotient by eta is the largest finite scalar.
+        """
         # eps before bias: in the stability margin they are one number, and an error names the one that was given.
-        reals = {name: _fraction(getattr(self, name)) for name in ("eta", "num", "gain", "rho", "eps", "bias", "alpha_min")}
-        reals["keep"] = 1 - reals["rho"]
-        made = {name: self.scalar.constant(value, name=name) for name, value in reals.items()}
+        reals: dict[str, Fraction | None] = {
+            name: _fraction(getattr(self, name)) for name in ("eta", "num", "gain", "rho", "eps", "bias", "alpha_min")
+        }
+        reals |= self.at_rate(eta) if eta != self.eta else {}
+        reals["keep"] = 1 - _fraction(self.rho)
+        made = {
+            name: self.scalar.largest if value is None else self.scalar.constant(value, name=name)
+            for name, value in reals.items()
+        }
         half_ulp = self.grids.weight.ulp / 2
         made["still_norm"] = self.scalar.constant(
             half_ulp**2 * (self.population or self.elements), name="weight: half an ulp times sqrt(N)", root=True
@@ -357,7 +352,7 @@ class ThrottleConfig:
     @property
     def counters(self) -> tuple[str, ...]:
         """The names of the counters that the unit has."""
-        return COUNTERS + RAIL_COUNTERS if self.every_rail else COUNTERS
+        return counters(self.every_rail)
 
     @property
     def stochastic(self) -> bool:
@@ -442,6 +437,10 @@ class ThrottleConfig:
         if not isinstance(document.get("throttle"), dict):
             raise ValueError(f"{path}: a table [throttle] must be there; found {', '.join(document) or 'nothing'}")
         return cls.from_table(document["throttle"])
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the law and the fields, as a configuration file has them."""
+        return html("ThrottleConfig", ["field", "value"], self.to_table().items())
 
     def registers(self) -> dict[str, Any]:
         """The configuration as integers, enough to recompute a run: formats, constants, modes, thresholds."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import NamedTuple, TypeVar
 
@@ -26,7 +26,7 @@ class Rounding(enum.StrEnum):
     NEAREST_AWAY = "nearest_away"  #: nearest, ties away from zero (AP_RND_INF)
     FLOOR = "floor"  #: towards minus infinity (AP_TRN)
     TOWARD_ZERO = "toward_zero"  #: towards zero (AP_TRN_ZERO)
-    STOCHASTIC = "stochastic"  #: floor(x + r), r uniform; reserved, refused by the configuration for now
+    STOCHASTIC = "stochastic"  #: floor(x + r), r a random number below one ulp; for the update alone
 
 
 class Overflow(enum.StrEnum):
@@ -53,8 +53,12 @@ _HLS_OVERFLOW = {
     "AP_WRAP": Overflow.WRAP,
     "AP_SAT_ZERO": Overflow.ZERO,
 }
-_Q_TEXT = re.compile(r"(?P<sign>[SU])Q(?P<i>-?\d+)\.(?P<f>-?\d+)")
-_HLS_TEXT = re.compile(r"ap_(?P<u>u?)(?P<kind>fixed|int)<(?P<args>[^<>]*)>")
+_Q_TEXT = re.compile(r"(?P<sign>[SU]?)Q(?P<i>-?\d{1,9})\.(?P<f>-?\d{1,9})", re.ASCII)
+_HLS_TEXT = re.compile(r"(?:ap_)?(?P<u>u?)(?P<kind>fixed|int)<(?P<args>[^<>]*)>")
+_HLS_SIZE = re.compile(r"[+-]?\d{1,9}", re.ASCII)
+
+FARTHEST = 1000
+"""No binary point lies farther from a format's bits: beyond, float64 would not hold its values."""
 
 NEAR_RAIL = Fraction(95, 100)
 """An element is near a rail from this fraction of the larger rail on."""
@@ -65,7 +69,7 @@ class Fixed:
     """A fixed-point format: ``value = integer * 2**-fraction_bits``.
 
     ``integer_bits`` counts the sign bit (the ARM convention); the width is ``integer_bits + fraction_bits``. Either may
-    be negative as long as the width is at least one bit (two, when signed).
+    be negative as long as the width is at least one bit (two, when signed), and neither is beyond 1000.
 
     >>> Fixed.parse("SQ4.12").rails
     (-32768, 32767)
@@ -78,8 +82,13 @@ class Fixed:
     fraction_bits: int
     rounding: Rounding = Rounding.NEAREST_EVEN
     overflow: Overflow = Overflow.SATURATE
+    implied: bool = field(default=False, compare=False, repr=False)  #: whether HLS text has left its overflow mode to HLS
 
     def __post_init__(self) -> None:
+        for name in ("integer_bits", "fraction_bits"):
+            value = getattr(self, name)
+            if not -FARTHEST <= value <= FARTHEST:
+                raise ValueError(f"format {self.name}: {name} must be from -{FARTHEST} to {FARTHEST}, not {value}")
         least = 2 if self.signed else 1
         if self.width < least:
             raise ValueError(
@@ -90,41 +99,54 @@ class Fixed:
     def parse(cls, text: str) -> Fixed:
         """A format from its text: ``SQ4.12``, ``UQ-2.19``, ``SQ4.12,floor,wrap``, ``ap_fixed<16,4,AP_RND,AP_SAT>``.
 
-        ``SQ``/``UQ`` text defaults to nearest_even and saturate; HLS text to AP_TRN and AP_WRAP, as in HLS.
+        ``Q4.12`` is ``SQ4.12``. ``SQ``/``UQ`` text defaults to nearest_even and saturate; HLS text to AP_TRN and AP_WRAP, as in
+        HLS, where ``ap_`` and ``AP_`` may be left out, and a fifth argument, the number of saturation bits, must be 0.
+
+        Raises:
+            ValueError: the text is no format, or one that no grid has; with the text as it was given.
         """
         compact = "".join(str(text).split())
-        head, *modes = compact.split(",") if not compact.startswith("ap_") else [compact]
+        try:
+            return cls._parse(compact, text)
+        except ValueError as error:
+            # A grid that is refused is named as it was typed.
+            said = re.sub(r"^format [SU]Q-?\d+\.-?\d+: ", f"format {text!r}: ", str(error))
+            raise ValueError(said) from None
+
+    @classmethod
+    def _parse(cls, compact: str, text: str) -> Fixed:
+        head, *modes = compact.split(",") if "<" not in compact else [compact]
         if match := _Q_TEXT.fullmatch(head):
             if len(modes) > 2:
                 raise ValueError(f"format {text!r}: at most a rounding and an overflow mode may follow, not {modes!r}")
             rounding = _choice(Rounding, modes[0], text) if modes else Rounding.NEAREST_EVEN
             overflow = _choice(Overflow, modes[1], text) if len(modes) > 1 else Overflow.SATURATE
-            return cls(match["sign"] == "S", int(match["i"]), int(match["f"]), rounding, overflow)
+            return cls(match["sign"] != "U", int(match["i"]), int(match["f"]), rounding, overflow)
         if match := _HLS_TEXT.fullmatch(head):
             return cls._from_hls(text, match)
-        raise ValueError(f"format must read like 'SQ4.12', 'UQ0.17' or 'ap_fixed<16,4>', not {text!r}")
+        raise ValueError(f"format must read like 'SQ4.12', 'UQ0.17' or 'ap_fixed<16,4>', not {_clipped(text)}")
 
     @classmethod
     def _from_hls(cls, text: str, match: re.Match[str]) -> Fixed:
         args = match["args"].split(",")
         sizes, modes = (1, args[1:]) if match["kind"] == "int" else (2, args[2:])
-        try:
-            numbers = [int(arg) for arg in args[:sizes]]
-        except ValueError:
-            numbers = []
-        if len(numbers) != sizes or len(modes) > (0 if match["kind"] == "int" else 2):
-            raise ValueError(f"format must read like 'ap_fixed<W,I[,Q,O]>' or 'ap_int<W>', not {text!r}")
+        numbers = [int(arg) for arg in args[:sizes] if _HLS_SIZE.fullmatch(arg)]
+        if len(numbers) != sizes or len(modes) > (0 if match["kind"] == "int" else 3):
+            raise ValueError(f"format must read like 'ap_fixed<W,I[,Q,O[,N]]>' or 'ap_int<W>', not {_clipped(text)}")
+        if len(modes) == 3 and modes.pop() != "0":
+            raise ValueError(f"format {text!r}: N, the number of saturation bits, must be 0, not {args[-1]!r}")
+        modes = [mode if mode.startswith("AP_") else f"AP_{mode}" for mode in modes]
         width, integer = numbers[0], numbers[-1]
         rounding, overflow = Rounding.FLOOR, Overflow.WRAP
         if modes:
             if modes[0] not in _HLS_ROUNDING:
-                raise ValueError(f"format {text!r}: rounding must be one of {', '.join(_HLS_ROUNDING)}, not {modes[0]!r}")
+                raise ValueError(f"format {text!r}: rounding must be one of {', '.join(_HLS_ROUNDING)}, not {args[2]!r}")
             rounding = _HLS_ROUNDING[modes[0]]
         if len(modes) > 1:
             if modes[1] not in _HLS_OVERFLOW:
-                raise ValueError(f"format {text!r}: overflow must be one of {', '.join(_HLS_OVERFLOW)}, not {modes[1]!r}")
+                raise ValueError(f"format {text!r}: overflow must be one of {', '.join(_HLS_OVERFLOW)}, not {args[3]!r}")
             overflow = _HLS_OVERFLOW[modes[1]]
-        return cls(not match["u"], integer, width - integer, rounding, overflow)
+        return cls(not match["u"], integer, width - integer, rounding, overflow, implied=len(modes) < 2)
 
     @property
     def name(self) -> str:
@@ -161,7 +183,13 @@ class Fixed:
 
     def with_modes(self, rounding: Rounding, overflow: Overflow) -> Fixed:
         """The same grid with other modes."""
-        return replace(self, rounding=rounding, overflow=overflow)
+        return replace(self, rounding=rounding, overflow=overflow, implied=False)
+
+
+def _clipped(text: object) -> str:
+    """What was typed, for a message."""
+    shown = repr(text)
+    return shown if len(shown) <= 80 else f"{shown[:60]}... ({len(str(text)):,} characters)"
 
 
 Mode = TypeVar("Mode", Rounding, Overflow)

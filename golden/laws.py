@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-Real = int | float | str | Fraction
-"""A real number as one writes it: a float means the decimal that it prints as, a string may be a ratio (``"3/2"``)."""
-
-
-def real(name: str, value: Real) -> Fraction:
-    """A number that is not negative, exact.
-
-    Raises:
-        ValueError: it is no finite number, or negative; names the field and the value.
-    """
-    try:
-        if isinstance(value, bool):
-            raise ValueError
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError
-        number = Fraction(repr(float(value)) if isinstance(value, float) else value)
-    except (ValueError, TypeError, ZeroDivisionError):
-        raise ValueError(f"{name} must be a finite number, not {value!r}") from None
-    if number < 0:
-        raise ValueError(f"{name} must not be negative, not {value!r}")
-    return number
+from .numbers import Real, real
 
 
 def written(value: Fraction) -> int | float | str:
@@ -82,8 +61,13 @@ EPS = "1e-12"
 ONE, ZERO = Fraction(1), Fraction(0)
 
 
+def _over(value: Fraction, eta: Fraction) -> Fraction | None:
+    """A quotient by the learning rate; None at a rate of 0, which a unit may have for a while but no configuration."""
+    return value / eta if eta else None
+
+
 def _law(
-    source: str, *, num: Fraction = ONE, bias: Fraction = ZERO, gain: Fraction = ONE, growth: bool = False, **rest: Any
+    source: str, *, num: Fraction | None = ONE, bias: Fraction = ZERO, gain: Fraction = ONE, growth: bool = False, **rest: Any
 ) -> dict[str, Any]:
     return {"num": num, "bias": bias, "gain": gain, "source": source, "growth": growth, **rest}
 
@@ -94,7 +78,7 @@ LAWS = {
         Law(
             "stability_margin",
             {"chi": "1.5"},
-            lambda p: _law("max", num=p["chi"] / p["eta"], bias=p["eps"], alpha_min=ZERO),
+            lambda p: _law("max", num=_over(p["chi"], p["eta"]), bias=p["eps"], alpha_min=ZERO),
             lambda f: {"chi": f["num"] * f["eta"]},
         ),
         Law(
@@ -118,12 +102,29 @@ LAWS = {
         Law(
             "trust_ratio",
             {"trust": "0.001", "weight_decay": 0},
-            lambda p: _law("ratio", num=p["trust"] / p["eta"], bias=p["weight_decay"]),
+            lambda p: _law("ratio", num=_over(p["trust"], p["eta"]), bias=p["weight_decay"]),
             lambda f: {"trust": f["num"] * f["eta"], "weight_decay": f["bias"]},
         ),
     )
 }
 """Every law by its name."""
+
+
+RATED = ("eta", "eps", "num", "bias", "gain", "source", "growth", "alpha_min")
+"""The fields of a configuration that a law may set, or is made of."""
+
+
+def at_rate(fields: Mapping[str, Any], eta: Fraction) -> dict[str, Fraction | None]:
+    """The constants of these fields' law that depend on the learning rate, at another one; None for a quotient by zero.
+
+    A configuration that is none of the laws keeps its constants.
+    """
+    law = recognise(fields)
+    if law is None:
+        return {}
+    name, parameters = law
+    made = LAWS[name].make(parameters | {"eta": eta, "eps": fields["eps"]})
+    return {key: made[key] for key in ("num", "gain")}
 
 
 def recognise(fields: Mapping[str, Any]) -> tuple[str, dict[str, Fraction]] | None:

@@ -8,6 +8,8 @@ top ``random_bits`` of its draw.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,6 +44,14 @@ class LaneGenerators:
         places = np.arange(DRAW_BITS)[::-1]
         drawn = bits[DEGREE:].reshape(DEGREE, DRAW_BITS, len(seeds))
         self._ahead = (drawn << places[:, None].astype(np.uint16)).sum(axis=1, dtype=np.uint16)
+
+    def state_dict(self) -> dict[str, NDArray[np.uint16]]:
+        """The draws that are made ahead, (63, lanes), from which all others follow."""
+        return {"ahead": self._ahead.copy()}
+
+    def load_state_dict(self, state: Mapping[str, NDArray[np.uint16]]) -> None:
+        """Go on from a state of as many lanes."""
+        self._ahead = state["ahead"].copy()
 
     def draw(self, beats: int) -> NDArray[np.uint16]:
         """The next ``beats`` draws of every lane, (beats, lanes)."""

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kappa_rtl.golden.config import EmaStart, OnStill, Source, ThrottleConfig
-from kappa_rtl.golden.throttle import Registers, StepRecord
+from .checkpoint import State, Stateful, agree
+from .config import EmaStart, OnStill, Source, ThrottleConfig
+from .formats import Fixed
+from .numbers import Real, is_number, real, whole
+from .registers import Registers
+from .rounding import real_values
+from .throttle import StepRecord, check_config, check_direction
 
 Floats = NDArray[np.float64]
 
@@ -25,26 +33,100 @@ def _divide(a: float, b: float) -> float:
     return sys.float_info.max if a > 0 else a
 
 
-class FloatLaw:
-    """C, S and alpha of a configuration from step to step, in float64, from its constants' real values.
+class FloatCurvature:
+    """C and S from step to step, in float64: what every float law goes by.
 
     Attributes:
         curvature, average: C and S.
+        held: whether the last step kept both because theta had not moved.
     """
+
+    def __init__(self) -> None:
+        self.curvature = 0.0
+        self.average = 0.0
+        self.held = False
+        self._first = True
+        self._seen = False
+
+    def state_dict(self) -> State:
+        """C and S, and what has been seen so far."""
+        return {
+            "curvature": float(self.curvature),
+            "average": float(self.average),
+            "held": bool(self.held),
+            "first": self._first,
+            "seen": self._seen,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self.curvature, self.average, self.held = state["curvature"], state["average"], state["held"]
+        self._first, self._seen = state["first"], state["seen"]
+
+    def observe(
+        self,
+        change: float,
+        motion: float,
+        *,
+        still: bool,
+        eps: float,
+        rho: float,
+        on_still: str,
+        ema_start: str,
+        still_norm: float,
+        divide: Callable[[float, float], float],
+    ) -> None:
+        """Take in ``||dG||`` and ``||dtheta||``; the first step knows neither and has C = 0.
+
+        Args:
+            still: whether the step before moved no weight.
+            still_norm: what ``floor`` and ``release`` divide by; without a grid (0) they divide by eps.
+            divide: how a quotient is made, by zero too.
+        """
+        self.held = still and on_still == OnStill.HOLD
+        if self._first or self.held:
+            pass
+        elif still and on_still in (OnStill.FLOOR, OnStill.RELEASE) and still_norm:
+            self.curvature = divide(change, still_norm)
+            if on_still == OnStill.RELEASE:
+                self.average *= 1 - rho
+        else:
+            self.curvature = divide(change, motion + eps)
+            starts = ema_start == EmaStart.FIRST and not self._seen
+            self.average = self.curvature if starts else (1 - rho) * self.average + rho * self.curvature
+            self._seen = True
+        self._first = False
+
+
+class FloatLaw(FloatCurvature):
+    """C, S and alpha of a configuration from step to step, in float64, from its constants' real values."""
 
     _cap = math.inf
     _last: float | None = None
 
     def __init__(self, config: ThrottleConfig) -> None:
+        super().__init__()
         self.config = config
-        self.curvature = 0.0
-        self.average = 0.0
-        self._first = True
-        self._seen = False
-        self._num, self._bias, self._gain, self._rho, self._eps, self._alpha_min = (
-            float(value) for value in (config.num, config.bias, config.gain, config.rho, config.eps, config.alpha_min)
-        )
+        self._rho, self._eps, self._alpha_min = float(config.rho), float(config.eps), float(config.alpha_min)
+        self.set_rate(config.eta)
         self._still_norm = float(config.grids.weight.ulp) / 2 * math.sqrt(config.elements)
+
+    def set_rate(self, eta: Real) -> None:
+        """The constants at another learning rate, :meth:`ThrottleConfig.at_rate`."""
+        reals: dict[str, Fraction | None] = {name: getattr(self.config, name) for name in ("eta", "num", "bias", "gain")}
+        reals |= self.config.at_rate(eta)
+        self.eta, self._num, self._bias, self._gain = (
+            sys.float_info.max if value is None else float(value) for value in reals.values()
+        )
+
+    def state_dict(self) -> State:
+        """What the curvature has, and the last alphas of ``growth``."""
+        return super().state_dict() | {"cap": self._cap, "last": [] if self._last is None else [self._last]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        super().load_state_dict(state)
+        self._cap, self._last = state["cap"], next(iter(state["last"]), None)
 
     def step(self, norm_gradient: float, norm_motion: float, moved: bool | None = None) -> float:
         """alpha, from ``||dG||`` and ``||dtheta||``; the first step sees no curvature.
@@ -53,23 +135,23 @@ class FloatLaw:
         ``moved`` says whether the last step moved a weight.
         """
         config = self.config
-        still = not self._first and not (norm_motion != 0 if moved is None else moved)
         if config.source is Source.NORM:
             self.curvature = norm_gradient
         elif config.source is Source.RATIO:
             self.curvature = norm_gradient / norm_motion if norm_motion and not self._first else 0.0
-        elif self._first or (still and config.on_still is OnStill.HOLD):
-            pass
-        elif still and config.on_still is OnStill.FLOOR:
-            self.curvature = _divide(norm_gradient, self._still_norm)
+            self._first = False
         else:
-            self.curvature = _divide(norm_gradient, norm_motion + self._eps)
-            if not self._seen and config.ema_start is EmaStart.FIRST:
-                self.average = self.curvature
-            else:
-                self.average = (1 - self._rho) * self.average + self._rho * self.curvature
-            self._seen = True
-        self._first = False
+            self.observe(
+                norm_gradient,
+                norm_motion,
+                still=not self._first and not (norm_motion != 0 if moved is None else moved),
+                eps=self._eps,
+                rho=self._rho,
+                on_still=OnStill(config.on_still),
+                ema_start=EmaStart(config.ema_start),
+                still_norm=self._still_norm,
+                divide=_divide,
+            )
         x = {
             Source.INSTANT: self.curvature,
             Source.EMA: self.average,
@@ -84,7 +166,7 @@ class FloatLaw:
         return alpha
 
 
-class FloatThrottle:
+class FloatThrottle(Stateful):
     """One throttle unit in float64, with the interface of :class:`~kappa_rtl.golden.throttle.Throttle`.
 
     The law uses the real values of the configuration's constants, not their rounded scalars. Nothing is rounded, so nothing
@@ -93,28 +175,29 @@ class FloatThrottle:
 
     Args:
         config: the law; ``enabled = False`` runs unthrottled and still reports the alpha it would have used.
-        weights: (N,) the initial parameters, real values.
+        weights: (N,) the initial parameters: real values, or codes of the configuration's weight grid by the rule of
+            :meth:`Datapath.step <kappa_rtl.golden.throttle.Datapath.step>`, which stand for their values.
+        codes: whether they are codes, where the rule is not to decide it.
 
     Raises:
         ValueError: the weights are not a vector of ``config.elements``.
     """
 
-    def __init__(self, config: ThrottleConfig, weights: ArrayLike) -> None:
+    def __init__(self, config: ThrottleConfig, weights: ArrayLike, *, codes: bool | None = None) -> None:
+        check_config(config)
         self._config = config
-        self._theta = self._vector("weights", weights)
+        self._theta = self._vector("weights", weights, config.grids.weight, codes)
         self._previous = np.zeros(config.elements)
         self._energy = 0.0  # B: the sum of squares of the last applied change, or with `ratio` of the weights
         self._moved = False
         self._law = FloatLaw(config)
-        self._eta = self._pending = float(config.eta)
+        self.set_rate(config.eta)
+        self._pending = float(config.eta)
         self._steps = 0
         self.clear()
 
-    def _vector(self, name: str, values: ArrayLike) -> Floats:
-        given = np.asarray(values)
-        if given.dtype.kind not in "iuf":
-            raise ValueError(f"{name} must hold integers or floats, not {given.dtype}")
-        vector = given.astype(np.float64)
+    def _vector(self, name: str, given: ArrayLike, grid: Fixed, codes: bool | None) -> Floats:
+        vector = real_values(given, grid, name, codes=codes)
         if vector.shape != (self.config.elements,):
             raise ValueError(f"{name} must have shape ({self.config.elements},), not {vector.shape}")
         vector.flags.writeable = False
@@ -134,24 +217,76 @@ class FloatThrottle:
         """The same as :attr:`weights`, (N,): without a grid there are no codes."""
         return self._theta
 
+    def state_dict(self) -> State:
+        """Everything that the next step depends on, as copies."""
+        return {
+            "config": self.config.to_table(),
+            "rate": str(self._rate),
+            "theta": self._theta.copy(),
+            "previous": self._previous.copy(),
+            "energy": self._energy,
+            "moved": self._moved,
+            "pending": self._pending,
+            "steps": self._steps,
+            "still_steps": self._still_steps,
+            "still_run": self._still_run,
+            "dead": self._dead,
+            "law": self._law.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of the same configuration, bit for bit.
+
+        Raises:
+            ValueError: another configuration, or no such state; names the field. Nothing has changed then.
+        """
+        agree(state, self.state_dict(), "config")
+        for name in ("steps", "still_steps", "still_run"):
+            whole(name, state[name], 0)
+        for name, value in (("energy", state["energy"]), *((f"law.{name}", state["law"][name]) for name in ("cap", "average"))):
+            if value < 0:
+                raise ValueError(f"{name} must not be negative, not {value!r}")
+        if len(state["law"]["last"]) > 1 or not all(is_number(alpha) for alpha in state["law"]["last"]):
+            raise ValueError(f"law.last must be the last alpha or nothing, not {state['law']['last']!r}")
+        self.set_rate(state["rate"])
+        self._theta, self._previous = state["theta"].copy(), state["previous"].copy()
+        self._theta.flags.writeable = self._previous.flags.writeable = False
+        self._energy, self._moved, self._pending = state["energy"], state["moved"], state["pending"]
+        self._steps, self._still_steps = state["steps"], state["still_steps"]
+        self._still_run, self._dead = state["still_run"], state["dead"]
+        self._law.load_state_dict(state["law"])
+
+    def set_rate(self, eta: Real) -> None:
+        """Change the learning rate, between two steps, as :meth:`kappa_rtl.golden.throttle.Throttle.set_rate` does."""
+        self._law.set_rate(eta)
+        self._rate = real("eta", eta)
+
+    @property
+    def rate(self) -> Fraction:
+        """The learning rate."""
+        return self._rate
+
     def clear(self) -> None:
         """Zero the count, the flag and the run of still steps; the training state stays."""
         self._still_steps = 0
         self._still_run = 0
         self._dead = False
 
-    def step(self, gradient: ArrayLike, direction: ArrayLike | None = None) -> StepRecord:
+    def step(self, gradient: ArrayLike, direction: ArrayLike | None = None, *, codes: bool | None = None) -> StepRecord:
         """One step: measure curvature on the gradient, scale the direction, move the weights.
 
         Args:
             gradient: (N,) the gradient G at the present weights.
             direction: (N,) what to descend along instead of G; the proposal of an optimiser.
+            codes: whether both are codes of the configuration's grids, where the rule is not to decide it.
 
         Returns:
             The record, with ``theta`` and ``update`` as float64 values and plain floats for the scalars.
         """
-        g = self._vector("gradient", gradient)
-        d = g if direction is None else self._vector("direction", direction)
+        grids = self.config.grids
+        check_direction(self.config, direction)
+        g = self._vector("gradient", gradient, grids.gradient, codes)
+        d = g if direction is None else self._vector("direction", direction, grids.direction, codes)
         with np.errstate(over="ignore", invalid="ignore"):
             source = Source(self.config.source)
             sensed = g - self._previous if source.is_curvature else g
@@ -159,7 +294,7 @@ class FloatThrottle:
             ng, nd = math.sqrt(energy), math.sqrt(self._energy)
             still = self._steps > 0 and not self._moved
             alpha = self._law.step(ng, nd, self._moved)
-            size = (alpha if self.config.enabled else 1.0) * self._eta
+            size = (alpha if self.config.enabled else 1.0) * self._law.eta
             update = -(self._pending if self.config.delay else size) * d
             self._pending = size
             theta = self._theta + update

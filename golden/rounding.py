@@ -1,6 +1,6 @@
 """Rounding and overflow on arrays: how a value enters a fixed-point grid.
 
-Integer arrays are codes (multiples of an ulp). Every function is exact on codes whose word has two bits to spare; the
+Codes are multiples of an ulp. Every function is exact on codes whose word has two bits to spare; the
 configuration proves that for the datapath's.
 """
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .formats import Fixed, Overflow, Rounding
+from .numbers import array as plain
 from .random import DRAW_BITS
 
 BEYOND = 2.0**62
@@ -55,13 +56,14 @@ def shift_round(codes: Codes, shift: int, rounding: Rounding, out: Codes | None 
 
 
 def random_lift(draws: NDArray[np.uint16], random_bits: int, shift: int) -> Codes:
-    """What stochastic rounding adds before the floor: the top ``random_bits`` of each draw, below one ulp of the coarser grid.
+    """What stochastic rounding adds before the floor: the top ``random_bits`` of each draw and a half, below one ulp.
 
-    Bits of the draw below the codes' own grid cannot matter and are left out.
+    The half centres it: without it what is less than a last random bit above a code would never be drawn, and what is less than
+    that below one always. Bits below the codes' own grid cannot matter and are left out.
     """
-    spare = DRAW_BITS - random_bits
-    places = shift - DRAW_BITS
-    lift = (draws >> spare << spare).astype(np.int64)
+    lift = (draws >> DRAW_BITS - random_bits).astype(np.int64)
+    lift = 2 * lift + 1
+    places = shift - random_bits - 1
     return np.left_shift(lift, places, out=lift) if places >= 0 else np.right_shift(lift, -places, out=lift)
 
 
@@ -91,7 +93,7 @@ def quantise(tensor: ArrayLike, fmt: Fixed, name: str = "tensor") -> Codes:
     Raises:
         ValueError: a value is NaN or infinite; names the tensor, the index and the value.
     """
-    real = np.asarray(tensor, np.float64)
+    real = plain(name, tensor).astype(np.float64)
     _finite(real, name)
     if fmt.overflow is Overflow.WRAP:  # exact, and keeps the scaled value within int64
         real = np.fmod(real, np.ldexp(1.0, fmt.integer_bits))
@@ -99,59 +101,126 @@ def quantise(tensor: ArrayLike, fmt: Fixed, name: str = "tensor") -> Codes:
         scaled = np.ldexp(real, fmt.fraction_bits)
     # Too large to scale is beyond any rail; too small is still not zero, and a floor must see its sign.
     scaled = np.where((scaled == 0) & (real != 0), np.copysign(0.25, real), np.clip(scaled, -BEYOND, BEYOND))
-    whole = np.trunc(scaled)
-    match fmt.rounding:
+    try:
+        rounded = round_whole(scaled, fmt.rounding)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    return fit(rounded.astype(np.int64), fmt)
+
+
+def round_whole(scaled: NDArray[Any], rounding: Rounding) -> NDArray[Any]:
+    """Numbers rounded to integers, as floats."""
+    made: NDArray[Any]
+    match rounding:
         case Rounding.NEAREST_EVEN:
-            rounded = np.rint(scaled)
+            made = np.rint(scaled)
         case Rounding.FLOOR:
-            rounded = np.floor(scaled)
+            made = np.floor(scaled)
         case Rounding.TOWARD_ZERO:
-            rounded = whole
+            made = np.trunc(scaled)
         case Rounding.NEAREST_UP | Rounding.NEAREST_DOWN | Rounding.NEAREST_ZERO | Rounding.NEAREST_AWAY:
-            # scaled - whole is exact, so ties are recognised exactly; only they depend on the mode.
-            tie = np.abs(scaled - whole) == 0.5
+            # Only ties depend on the mode, and the fraction of a float is exact.
+            tie = np.abs(scaled - np.trunc(scaled)) == 0.5
             on_tie: Any = {
                 Rounding.NEAREST_UP: np.ceil,
                 Rounding.NEAREST_DOWN: np.floor,
                 Rounding.NEAREST_ZERO: np.trunc,
                 Rounding.NEAREST_AWAY: lambda x: np.copysign(np.ceil(np.abs(x)), x),
-            }[fmt.rounding]
-            rounded = np.where(tie, on_tie(scaled), np.rint(scaled))
+            }[rounding]
+            made = np.where(tie, on_tie(scaled), np.rint(scaled))
         case _:
-            raise ValueError(f"{name}: rounding must be deterministic, not {fmt.rounding.value!r}")
-    return fit(rounded.astype(np.int64), fmt)
+            raise ValueError(f"rounding must be deterministic, not {rounding.value!r}")
+    return made
 
 
-def on_grid(tensor: ArrayLike, fmt: Fixed, name: str = "tensor") -> NDArray[np.signedinteger[Any]]:
-    """Codes of values that must lie on the grid already: integer arrays are codes, float arrays are real values.
+def fit_whole(whole: NDArray[Any], fmt: Fixed) -> NDArray[Any]:
+    """Integers, as floats, brought within the rails of a format by its overflow mode."""
+    low, high = fmt.rails
+    made: NDArray[Any]
+    match fmt.overflow:
+        case Overflow.WRAP:
+            span = 2.0**fmt.width
+            rest = np.fmod(whole, span)
+            made = np.where(rest > high, rest - span, np.where(rest < low, rest + span, rest))
+        case Overflow.ZERO:
+            made = np.where((whole >= low) & (whole <= high), whole, 0.0 * whole)
+        case _:
+            made = np.clip(whole, low, high)
+    return made
+
+
+def taken(tensor: ArrayLike, fmt: Fixed, name: str, codes: bool | None) -> tuple[NDArray[Any], bool]:
+    """A tensor that a unit is given, and whether it holds codes of ``fmt``: the one rule of all units.
+
+    An array of the very integer dtype that the grid's codes are stored in (:func:`storage_dtype`) holds codes. Anything else
+    holds values: floats, integers of another dtype, lists.
+
+    Args:
+        codes: True where the integers are codes whatever their dtype, False where nothing is; None leaves it to the rule.
+
+    Raises:
+        ValueError: not of real numbers, or floats where codes are said to be.
+    """
+    array = plain(name, tensor)
+    if codes is not None and not isinstance(codes, (bool, np.bool_)):
+        raise ValueError(f"codes must be True, False or None, not {codes!r}")
+    if codes is None:
+        # In whatever order its bytes stand, as files bring them.
+        codes = array.dtype.newbyteorder("=") == storage_dtype(fmt) and not isinstance(tensor, (list, tuple))
+    elif codes and array.dtype.kind == "f" and array.size:
+        raise ValueError(f"{name} must hold integers where codes = True, not {array.dtype}")
+    return array, codes
+
+
+def on_grid(tensor: ArrayLike, fmt: Fixed, name: str = "tensor", *, codes: bool | None = None) -> NDArray[np.signedinteger[Any]]:
+    """Codes of values that must lie on the grid already, or the codes that were given; see :func:`taken`.
 
     Raises:
         ValueError: a value is NaN, infinite, off the grid or beyond its word; names the tensor, the index and the value.
     """
-    array = np.asarray(tensor)
+    array, coded = taken(tensor, fmt, name, codes)
     bits = fmt.width - fmt.signed
     low, high = (-(1 << bits) if fmt.signed else 0), (1 << bits) - 1
+    if coded:
+        beyond = (array < low) | (array > high)
+        if beyond.any():
+            raise ValueError(f"{name}{_first(beyond)} must be a code of {fmt.name}, {low}..{high}, not {int(array[beyond][0])}")
+        return array.astype(storage_dtype(fmt))
+    off, whole = _whole(array, fmt.fraction_bits, name)
+    if off.any():
+        raise ValueError(f"{name}{_first(off)} must lie on the grid of {fmt.name}, not {array[off][0].item()!r}")
+    beyond = np.asarray((whole < low) | (whole > high), bool)
+    if beyond.any():
+        least, most = math.ldexp(low, -fmt.fraction_bits), math.ldexp(high, -fmt.fraction_bits)
+        raise ValueError(
+            f"{name}{_first(beyond)} must be from {least!r} to {most!r} for {fmt.name}, not {array[beyond][0].item()!r}"
+        )
+    return whole.astype(storage_dtype(fmt))
+
+
+def _whole(array: NDArray[Any], fraction_bits: int, name: str) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+    """Where values are no multiples of ``2**-fraction_bits``, and which multiples the others are, or ones beyond any rail."""
     if array.dtype.kind == "f":
         _finite(array, name)
+        wide = array.astype(np.result_type(array, np.float64))
         with np.errstate(over="ignore", under="ignore"):
-            scaled = np.ldexp(array.astype(np.float64), fmt.fraction_bits)
-        scaled = np.where((scaled == 0) & (array != 0), 0.25, scaled)
-        off = scaled != np.rint(scaled)
-        if off.any():
-            raise ValueError(f"{name}{_first(off)} must lie on the grid of {fmt.name}, not {float(array[off][0])!r}")
-        beyond = (scaled < low) | (scaled > high)
-        if beyond.any():
-            least, most = math.ldexp(low, -fmt.fraction_bits), math.ldexp(high, -fmt.fraction_bits)
-            raise ValueError(
-                f"{name}{_first(beyond)} must be from {least!r} to {most!r} for {fmt.name}, not {float(array[beyond][0])!r}"
-            )
-        array = scaled.astype(np.int64)
-    elif array.dtype.kind not in "iu":
-        raise ValueError(f"{name} must hold integers or floats, not {array.dtype}")
-    if array.size and (int(array.min()) < low or int(array.max()) > high):
-        beyond = (array < low) | (array > high)
-        raise ValueError(f"{name}{_first(beyond)} must be a code of {fmt.name}, {low}..{high}, not {int(array[beyond][0])}")
-    return array.astype(storage_dtype(fmt))
+            scaled = np.ldexp(wide, fraction_bits)
+        scaled = np.where((scaled == 0) & (wide != 0), 0.25, scaled)
+        return scaled != np.rint(scaled), np.clip(scaled, -BEYOND, BEYOND)
+    exact = array.astype(object)  # Python's integers: no shift is too far for them
+    if fraction_bits >= 0:
+        return np.zeros(array.shape, bool), np.asarray(exact << fraction_bits)
+    return np.asarray(exact & (1 << -fraction_bits) - 1, bool), np.asarray(exact >> -fraction_bits)
+
+
+def real_values(tensor: ArrayLike, fmt: Fixed, name: str, *, codes: bool | None = None) -> NDArray[np.float64]:
+    """A tensor as float64 values for a unit without grids, which need not lie on one nor be finite; codes are those of ``fmt``.
+
+    Raises:
+        ValueError: not of real numbers; see :func:`taken`.
+    """
+    array, coded = taken(tensor, fmt, name, codes)
+    return values(array, fmt) if coded else array.astype(np.float64)
 
 
 def _finite(array: NDArray[Any], name: str) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .checkpoint import State
 from .config import Source, ThrottleConfig
+from .formats import Fixed
 from .norm import BLOCK, difference, energy
 from .random import LaneGenerators
-from .rounding import storage_dtype
+from .rounding import on_grid, storage_dtype
 from .update import Tally, apply_update, rails, span_of
 
 
@@ -37,6 +40,31 @@ class Shard:
         self._previous = np.zeros(config.elements, storage_dtype(config.grids.gradient))
         self.residual = np.zeros(config.elements, np.int8) if config.residual_bits else None
         self._generators = LaneGenerators(config.lane_seeds) if config.stochastic else None
+
+    def state_dict(self) -> State:
+        """theta, P, the residuals and the generators, as copies; None where there are none."""
+        return {
+            "theta": self.theta.copy(),
+            "previous": self._previous.copy(),
+            "residual": None if self.residual is None else self.residual.copy(),
+            "generators": None if self._generators is None else self._generators.state_dict(),
+        }
+
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Refuse codes that are not on their grids; the make of the state is right already."""
+        grids = self.config.grids
+        on_grid(state["theta"], grids.weight, "theta", codes=True)
+        on_grid(state["previous"], grids.gradient, "previous", codes=True)
+        if self.residual is not None:
+            on_grid(state["residual"], Fixed(True, self.config.residual_bits, 0), "residual", codes=True)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checked state."""
+        self.theta, self._previous = state["theta"].copy(), state["previous"].copy()
+        self.theta.flags.writeable = False
+        self.residual = None if state["residual"] is None else state["residual"].copy()
+        if self._generators is not None:
+            self._generators.load_state_dict(state["generators"])
 
     def absorb(self, gradient: NDArray[Any]) -> Absorbed:
         """Take G: the energy of its change (with the sources ``norm`` and ``ratio``, of itself), and the counts."""

@@ -3,66 +3,26 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .config import COUNTER_BITS, FLAGS, WATCHES, Source, ThrottleConfig
+from .checkpoint import State, Stateful, agree
+from .config import Source, ThrottleConfig
 from .decide import Decide
 from .formats import Scalar
+from .numbers import Real, item, real, whole
+from .registers import COUNTER_BITS, FLAGS, WATCHES, Registers
 from .rounding import on_grid, values
 from .shard import Shard
 from .update import Tally
 from .watchdog import Watchdog
 
 Number = int | float | Scalar
-
-
-@dataclass(frozen=True)
-class Registers:
-    """Every register of the unit after one step; counters and flags accumulate until cleared.
-
-    Exact units hold integers and :class:`~kappa_rtl.golden.formats.Scalar`; the float unit holds floats. ``A`` and ``B`` are
-    the energies of the gradient's and the weights' change, ``B`` after the step; ``norm_motion`` is the root of the B
-    before it, which the step divided by. With ``delay`` the step size, and alpha, are what the next step applies.
-    """
-
-    A: Any
-    B: Any
-    norm_gradient: Any
-    norm_motion: Any
-    curvature: Any
-    ema: Any
-    alpha: Any
-    step_size: Any
-    still: bool
-    gradient_saturated: int = 0
-    gradient_near_rail: int = 0
-    update_saturated: int = 0
-    update_underflow: int = 0
-    weight_saturated: int = 0
-    weight_near_rail: int = 0
-    update_rail: int = 0
-    update_near_rail: int = 0
-    step_rail: int = 0
-    step_near_rail: int = 0
-    still_steps: int = 0
-    learning_dead: bool = False
-    scalar_overflow: bool = False
-    scalar_underflow: bool = False
-    watchdog: int = 0
-    watchdog_step_gradient_floor: int = 0
-    watchdog_step_norm_growth: int = 0
-    watchdog_step_learning_dead: int = 0
-    watchdog_step_scalar_overflow: int = 0
-    memory_fault: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """The registers by name; scalars as ``[m, e]``."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -100,28 +60,48 @@ class Datapath(Protocol):
         """The weights as real values, (N,)."""
         ...
 
-    def step(self, gradient: ArrayLike, direction: ArrayLike | None = None) -> StepRecord:
-        """One step along ``-direction`` (``-gradient`` if not given)."""
+    @property
+    def rate(self) -> Any:
+        """The learning rate: the configuration's eta until it is changed."""
+        ...
+
+    def set_rate(self, eta: Real) -> None:
+        """Change the learning rate, between two steps."""
+        ...
+
+    def step(self, gradient: ArrayLike, direction: ArrayLike | None = None, *, codes: bool | None = None) -> StepRecord:
+        """One step along ``-direction`` (``-gradient`` if not given).
+
+        Args:
+            gradient, direction: (N,) real values, or codes of the gradient's grid: an integer array of the dtype that the grid is
+                stored in (int8 to 8 bits, int16 to 16, int32 above) holds codes, and so does any with ``codes = True``;
+                everything else holds values, lists of integers too, and with ``codes = False`` all does.
+        """
         ...
 
 
-class Throttle:
-    """The bit-accurate unit.
+class Throttle(Stateful):
+    """The bit-accurate unit. ``save`` and ``load`` are of its whole state; ``load_weights`` replaces theta alone.
 
     Args:
         config: formats, law and size.
-        weights: the initial theta, (N,): integer codes, or real values on the weight grid.
+        weights: the initial theta, (N,): real values on the weight grid, or codes by the rule of :meth:`Datapath.step`.
+        codes: whether they are codes, where the rule is not to decide it.
     """
 
-    def __init__(self, config: ThrottleConfig, weights: ArrayLike) -> None:
-        self._begin(config, [Shard(config, _vector(weights, config, "weight", "weights"))])
+    Decide = Decide  #: its scalar part
+
+    def __init__(self, config: ThrottleConfig, weights: ArrayLike, *, codes: bool | None = None) -> None:
+        check_config(config)
+        self._begin(config, [Shard(config, _vector(weights, config, "weight", "weights", codes))])
 
     def _begin(self, config: ThrottleConfig, shards: Sequence[Shard]) -> None:
         self._config = config
         self._shards = shards
         self._places = np.cumsum([shard.config.elements for shard in shards])[:-1]
         self._last = Tally()
-        self._decide = Decide(config)
+        self._decide = self.Decide(config)
+        self.set_rate(config.eta)
         self._step_size = config.initial_step
         self._watchdog = Watchdog(config) if config.watchdog else None
         self._steps = 0
@@ -147,18 +127,83 @@ class Throttle:
         kept = [np.zeros(s.config.elements, np.int8) if s.residual is None else s.residual for s in self._shards]
         return np.concatenate(kept)
 
-    def load(self, weights: ArrayLike) -> None:
-        """Put other weights in the place of theta, between two steps, codes or values as they came first; all else stays."""
-        whole = _vector(weights, self.config, "weight", "weights")
+    def state_dict(self) -> State:
+        """Everything that the next step depends on, as copies."""
+        return {
+            "config": self.config.to_table(),
+            "sizes": [shard.config.elements for shard in self._shards],
+            "rate": str(self._rate),
+            "steps": self._steps,
+            "step_size": self._step_size,
+            "still_run": self._still_run,
+            "dead": self._dead,
+            "counters": dict(self._counters),
+            "last": dict(vars(self._last)),
+            "decide": self._decide.state_dict(),
+            "watchdog": self._watchdog.state_dict() if self._watchdog else None,
+            "shards": {str(place): shard.state_dict() for place, shard in enumerate(self._shards)},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of the same configuration, bit for bit.
+
+        Raises:
+            ValueError: another configuration, or no such state; names the field. Nothing has changed then.
+        """
+        agree(state, self.state_dict(), "config", "sizes")
+        for place, shard in enumerate(self._shards):
+            shard.check_state(state["shards"][str(place)])
+        for name in ("steps", "still_run"):
+            whole(name, state[name], 0)
+        whole("step_size", state["step_size"], 0, self.config.step.rails[1])
+        for name, count in state["counters"].items():
+            whole(f"counters.{name}", count, 0, _COUNTER_MASK)
+        energy = (1 << self.config.widths.motion_energy) - 1
+        for name, count in state["last"].items():
+            if name != "moved":
+                whole(f"last.{name}", count, 0, energy if name.endswith("energy") else self.config.elements)
+        self._decide.check_state(state["decide"])
+        if self._watchdog:
+            self._watchdog.check_state(state["watchdog"])
+        self.set_rate(state["rate"])
+        self._steps, self._step_size = state["steps"], state["step_size"]
+        self._still_run, self._dead = state["still_run"], state["dead"]
+        self._counters.update(state["counters"])
+        self._last = Tally(**state["last"])
+        self._decide.load_state_dict(state["decide"])
+        if self._watchdog:
+            self._watchdog.load_state_dict(state["watchdog"])
+        for place, shard in enumerate(self._shards):
+            shard.load_state_dict(state["shards"][str(place)])
+
+    def load_weights(self, weights: ArrayLike, *, codes: bool | None = None) -> None:
+        """Put other weights in the place of theta, between two steps, values or codes as they came first; all else stays."""
+        whole = _vector(weights, self.config, "weight", "weights", codes)
         for shard, part in zip(self._shards, np.split(whole, self._places), strict=True):
             shard.theta = part
+
+    def set_rate(self, eta: Real) -> None:
+        """Change the learning rate, between two steps: eta and what the law makes of it, from the next decision on.
+
+        With ``delay`` the step that is already decided keeps its size. At a rate of 0 nothing moves.
+
+        Raises:
+            ValueError: the rate is not from 0 to ``eta_max``, or a constant at it is no scalar; the rate stays then.
+        """
+        self._decide.constants = self.config.constants_at(eta)
+        self._rate = real("eta", eta)
+
+    @property
+    def rate(self) -> Fraction:
+        """The learning rate."""
+        return self._rate
 
     def clear(self) -> None:
         """Zero the counters, the flags and the run of still steps; the training state stays."""
         self._counters: dict[str, Any] = dict.fromkeys(self.config.counters, 0)
         self._still_run = 0
         self._dead = False
-        self._decide.unit.clear()
+        self._decide.clear()
         if self._watchdog:
             self._watchdog.clear()
 
@@ -173,19 +218,22 @@ class Throttle:
             raise ValueError(f"watchdog must name what is watched, of {', '.join(WATCHES)}, not {self.config.watchdog!r}")
         return self._watchdog
 
-    def step(self, gradient: ArrayLike, direction: ArrayLike | None = None) -> StepRecord:
+    def step(self, gradient: ArrayLike, direction: ArrayLike | None = None, *, codes: bool | None = None) -> StepRecord:
         """Absorb ``gradient``, decide, and apply the step along ``-direction`` (``-gradient`` if not given).
 
         Args:
-            gradient, direction: (N,) integer codes, or real values on the gradient grid.
+            gradient, direction: (N,) real values on the grids of that name, or codes by the rule of :meth:`Datapath.step`.
+            codes: whether they are codes, where the rule is not to decide it.
 
         Raises:
             ValueError: a wrong shape, a value that is not finite, off the grid or beyond it.
         """
         config, shards = self.config, self._shards
-        whole = _vector(gradient, config, "gradient", "gradient")
-        gradients = np.split(whole, self._places)
-        along = gradients if direction is None else np.split(_vector(direction, config, "gradient", "direction"), self._places)
+        whole = _vector(gradient, config, "gradient", "gradient", codes)
+        along = gradients = np.split(whole, self._places)
+        check_direction(config, direction)
+        if direction is not None:
+            along = np.split(_vector(direction, config, "direction", "direction", codes), self._places)
 
         seen = [shard.absorb(part) for shard, part in zip(shards, gradients, strict=True)]
         gradient_energy = sum(one.energy for one in seen)
@@ -211,7 +259,8 @@ class Throttle:
             **tally.counts,
         )
         unit = self._decide.unit
-        flags: dict[str, Any] = dict(zip(FLAGS, (self._dead, unit.overflow, unit.underflow), strict=True))
+        raised = (self._dead, unit.overflow, unit.underflow, self._decide.step_overflow)
+        flags: dict[str, Any] = dict(zip(FLAGS, raised, strict=True))
         if self._watchdog:
             self._watchdog.look(self._steps, sum(one.norm_energy for one in seen), self._dead, unit.overflow)
             flags |= self._watchdog.registers
@@ -242,23 +291,37 @@ class ShardedThrottle(Throttle):
 
     Args:
         config: formats, law and the size of the whole.
-        weights: the initial theta, (N,), as for :class:`Throttle`.
+        weights, codes: the initial theta, (N,), as for :class:`Throttle`.
         sizes: elements of each shard, in order; their sum is N.
 
     Raises:
-        ValueError: the sizes are not positive or do not sum to N.
+        ValueError: the sizes are not positive integers or do not sum to N.
     """
 
-    def __init__(self, config: ThrottleConfig, weights: ArrayLike, sizes: Sequence[int]) -> None:
-        if not sizes or min(sizes) < 1 or sum(sizes) != config.elements:
-            raise ValueError(f"sizes must be positive and sum to elements = {config.elements}, not {list(sizes)!r}")
-        whole = _vector(weights, config, "weight", "weights")
+    def __init__(self, config: ThrottleConfig, weights: ArrayLike, sizes: Sequence[int], *, codes: bool | None = None) -> None:
+        check_config(config)
+        counts = [item(size) for size in sizes]
+        if not all(isinstance(size, int) and size > 0 for size in counts) or sum(counts) != config.elements:
+            raise ValueError(f"sizes must be positive integers with the sum elements = {config.elements}, not {list(sizes)!r}")
+        whole = _vector(weights, config, "weight", "weights", codes)
         shards, start = [], 0
-        for k, size in enumerate(sizes):
+        for k, size in enumerate(counts):
             part = config.replace(elements=size, population=config.elements, seed=(config.seed + k) % (1 << 32))
             shards.append(Shard(part, whole[start : start + size]))
             start += size
         self._begin(config, shards)
+
+
+def check_config(config: Any) -> None:
+    """Refuse what is no configuration, such as a table of one."""
+    if not isinstance(config, ThrottleConfig):
+        raise ValueError(f"config must be a ThrottleConfig, not {config!r}; ThrottleConfig.from_table makes one of a table")
+
+
+def check_direction(config: ThrottleConfig, direction: ArrayLike | None) -> None:
+    """Refuse a step without a direction where the configuration has a grid for it: the gradient does not lie on that."""
+    if direction is None and config.direction is not None:
+        raise ValueError(f"direction must be given to a unit that has a grid for it, {config.direction}")
 
 
 def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -268,8 +331,8 @@ def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return joined
 
 
-def _vector(tensor: ArrayLike, config: ThrottleConfig, grid: str, name: str) -> NDArray[Any]:
-    array = on_grid(tensor, getattr(config.grids, grid), name)
+def _vector(tensor: ArrayLike, config: ThrottleConfig, grid: str, name: str, codes: bool | None) -> NDArray[Any]:
+    array = on_grid(tensor, getattr(config.grids, grid), name, codes=codes)
     if array.shape != (config.elements,):
         raise ValueError(f"{name} must have shape ({config.elements},), not {array.shape}")
     return array

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .config import Source, ThrottleConfig
-from .formats import Fixed, Rounding
+from .formats import Fixed, Overflow, Rounding
 from .norm import BLOCK, energy
 from .rounding import fit, random_lift, shift_round, storage_dtype
 from .widths import Interval
@@ -53,7 +53,7 @@ def apply_update(
     """``theta' = sat(round(theta + sat(round(-D * step + e))))`` over all elements.
 
     Args:
-        direction, weights: codes on the gradient and the weight grid, (N,).
+        direction, weights: codes on the grids of that name, (N,).
         step: the step size, an integer on the step grid.
         draws: a draw of 16 bits an element, where the update rounds stochastically, (N,).
         residual: e, codes of ``residual_bits`` on the grid 2**-(f_w + residual_bits), (N,); overwritten with the new one.
@@ -105,8 +105,12 @@ def apply_update(
         span = span_of(new)
         assert span in widths.moved, "a sum is wider than the configuration derived"
         if span not in Interval(*weight.rails):
+            low, high = weight.rails
+            beyond = (new < low) | (new > high)
             fit(new, weight, out=new)
             span = span_of(new)
+            if weight.overflow in (Overflow.WRAP, Overflow.ZERO):  # the other modes leave these on a rail, where they are counted
+                tally.weight_saturated += int(np.count_nonzero(beyond & (new > low) & (new < high)))
         moved[block] = new
         saturated, near = rails(new, weight, span)
         tally.weight_saturated += saturated
@@ -139,7 +143,7 @@ def _fallen(exact: Integers, rounded: Integers, shift: int) -> Integers:
 def _with_residual(product: Integers, residual: Integers, config: ThrottleConfig) -> Integers:
     """``-D * step + e`` on the grid 2**-product_fraction."""
     grids, fraction = config.grids, config.widths.product_fraction
-    lifted = product << fraction - grids.gradient.fraction_bits - grids.step.fraction_bits
+    lifted = product << fraction - grids.direction.fraction_bits - grids.step.fraction_bits
     lifted += residual.astype(np.int64) << fraction - grids.weight.fraction_bits - config.residual_bits
     return lifted
 

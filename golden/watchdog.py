@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from .config import BLOCK_BITS, COUNTER_BITS, GROWTH_FRACTION, WATCHES, ThrottleConfig
+from .checkpoint import State
+from .config import ThrottleConfig
+from .numbers import whole
+from .registers import BLOCK_BITS, COUNTER_BITS, GROWTH_FRACTION, WATCHES
 
 
 class Watchdog:
     """Sticky bits, and the number of the step that set each.
 
     Attributes:
-        mask: which conditions may fire, a bit each in the order of :data:`~kappa_rtl.golden.config.WATCHES`.
+        mask: which conditions may fire, a bit each in the order of :data:`~kappa_rtl.golden.registers.WATCHES`.
         fired: which have, since the last clear.
     """
 
@@ -27,6 +31,33 @@ class Watchdog:
         self.fired = 0
         self._steps = dict.fromkeys(WATCHES, 0)
 
+    def state_dict(self) -> State:
+        """The mask, what has fired and when, and what the blocks of the step under way have shown."""
+        return {
+            "mask": self.mask,
+            "fired": self.fired,
+            "steps": dict(self._steps),
+            "grown": self._grown,
+            "last": [] if self._last is None else [self._last],
+        }
+
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Refuse what no watchdog can have; the make of the state is right already."""
+        for name in ("mask", "fired"):
+            whole(f"watchdog.{name}", state[name], 0, (1 << len(WATCHES)) - 1)
+        for name, step in state["steps"].items():
+            whole(f"watchdog.steps.{name}", step, 0, (1 << COUNTER_BITS) - 1)
+        if len(state["last"]) > 1:
+            raise ValueError(f"watchdog.last must be the last block's energy or nothing, not {state['last']!r}")
+        for energy in state["last"]:
+            whole("watchdog.last", energy, 0, (1 << BLOCK_BITS) - 1)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checked state."""
+        self.mask, self.fired, self._grown = state["mask"], state["fired"], state["grown"]
+        self._steps = dict(state["steps"])
+        self._last = next(iter(state["last"]), None)
+
     def blocks(self, energies: Iterable[int]) -> None:
         """Further blocks of the step to come: the squares of their norms, integers of 48 bits on a grid of their own.
 
@@ -34,11 +65,10 @@ class Watchdog:
             ValueError: one is no such integer.
         """
         for energy in energies:
-            if not 0 <= energy < 1 << BLOCK_BITS:
-                raise ValueError(f"a block's energy must be an integer from 0 to {(1 << BLOCK_BITS) - 1}, not {energy!r}")
-            if self._last is not None and int(energy) << GROWTH_FRACTION > self.config.growth_squared * self._last:
+            now = whole("a block's energy", energy, 0, (1 << BLOCK_BITS) - 1)
+            if self._last is not None and now << GROWTH_FRACTION > self.config.growth_squared * self._last:
                 self._grown = True
-            self._last = int(energy)
+            self._last = now
 
     def look(self, step: int, energy: int, learning_dead: bool, scalar_overflow: bool) -> None:
         """The end of a step: its number, the sum of squares of its G, and two flags as it left them."""

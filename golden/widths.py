@@ -9,12 +9,13 @@ from .formats import Fixed
 
 
 class Grids(NamedTuple):
-    """The four fixed-point formats of a unit."""
+    """The fixed-point formats of a unit; ``direction`` is the gradient's where it has none of its own."""
 
     gradient: Fixed
     weight: Fixed
     update: Fixed
     step: Fixed
+    direction: Fixed
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,11 @@ class Widths:
 
 def derive(grids: Grids, population: int, residual_bits: int) -> Widths:
     """The ranges of a datapath on these grids; ``population`` elements share its energies."""
-    g, w, y, step = grids
+    g, w, y, step, d = grids
     gradient, weight = Interval.word(g.width), Interval.word(w.width)
     update = Interval(*y.rails)
     difference, motion = gradient - gradient, weight - weight
-    product, product_fraction = gradient * Interval(-step.rails[1], 0), g.fraction_bits + step.fraction_bits
+    product, product_fraction = Interval.word(d.width) * Interval(-step.rails[1], 0), d.fraction_bits + step.fraction_bits
     if residual_bits:
         residual_fraction = w.fraction_bits + residual_bits
         common = max(product_fraction, residual_fraction)

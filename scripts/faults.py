@@ -10,18 +10,29 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from kappa_rtl.golden.config import ThrottleConfig
-from kappa_rtl.sim.faults import CLASSES, Campaign, Outcome, table
-from kappa_rtl.sim.runner import SimulationError
+from ..golden.config import ThrottleConfig
+from ..sim.runner import SimulationError
+from ..sim.stress.faults import CLASSES, Campaign, Outcome, table
+from .interrupts import interruptible
+from .outputs import Folder
+from .settings import HELP, USED, read, unit_of
 
 HEAD = ("component: registers", "bits", "upsets", *CLASSES)
 
 
 def kept(path: Path, head: dict[str, Any]) -> list[Outcome]:
-    """The outcomes that an interrupted campaign of the same plan has left; the file is begun anew if it is another one."""
+    """The outcomes that an interrupted campaign of the same plan has left.
+
+    Raises:
+        ValueError: the file is another campaign's.
+    """
     if path.exists():
         first, *lines = path.read_text().splitlines(keepends=True) or [""]
-        if first.endswith("\n") and json.loads(first) == head:
+        if first.endswith("\n"):
+            if json.loads(first) != head:
+                raise ValueError(
+                    f"{path} must be of this seed, configuration and Verilog, and is of another campaign; take another --out"
+                )
             whole = [line for line in lines if line.endswith("\n")]
             path.write_text(first + "".join(whole))
             return [Outcome.from_json(json.loads(line)) for line in whole]
@@ -31,10 +42,10 @@ def kept(path: Path, head: dict[str, Any]) -> list[Outcome]:
 
 
 @click.command("faults")
-@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="TOML with a table [throttle].")
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help=HELP)
 @click.option("--count", type=click.IntRange(1, 10**6), default=4000, show_default=True, help="Upsets; all bits in turn.")
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Of the plan and the data.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("build/faults"), show_default=True)
+@click.option("--out", type=Folder(), default=Path("build/faults"), show_default=True)
 def command(config: Path | None, count: int, seed: int, out: Path) -> None:
     """Flip single bits of the running unit, one a run, and table what becomes of each against the golden model.
 
@@ -46,9 +57,11 @@ def command(config: Path | None, count: int, seed: int, out: Path) -> None:
       kappa-rtl faults --count 1000 --seed 1 --out build/faults
     """
     try:
-        unit = ThrottleConfig.from_toml(config) if config else ThrottleConfig.stability_margin(elements=64, lanes=2, eta=0.1)
+        settings = read(config)
+        settings.tell_unused("faults", USED["faults"])
+        unit = unit_of(settings) if config else ThrottleConfig.stability_margin(elements=64, lanes=2, eta=0.1)
         path = out / "upsets.jsonl"
-        with Campaign(unit, seed) as campaign:
+        with interruptible(), Campaign(unit, seed) as campaign:
             outcomes = kept(path, {"seed": seed, "throttle": unit.to_table(), "sha256": campaign.sha256})
             with path.open("a") as file, tqdm(total=count, initial=len(outcomes), unit="upset", dynamic_ncols=True) as bar:
                 for upset in campaign.plan(count):

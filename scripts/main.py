@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+from typing import Any
 
 import click
+
+from .interrupts import ending_at_once
 
 # The matrices here are small: more BLAS threads than one only wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -20,6 +23,8 @@ COMMANDS = {
     "synth": "Synthesise the components and the core, and table what they cost.",
     "faults": "Flip single bits of the running unit, and table what becomes of each.",
     "soak": "Compare millions of random operations of the Verilog with the golden model.",
+    "doctor": "Say what this machine has of what the commands need.",
+    "cache": "Say what is kept between runs, and where; or clear it.",
     "bench": "Measure speeds side by side: golden against float, bulk against beat by beat.",
 }
 
@@ -33,8 +38,17 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"kappa_rtl.scripts.{name}").command
+        command: click.Command = importlib.import_module(f".{name}", __package__).command
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with ending_at_once():
+            try:
+                return super().invoke(ctx)
+            except BrokenPipeError:  # whoever read the output has seen enough
+                raise
+            except OSError as error:
+                raise click.ClickException(str(error)) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -18,12 +18,11 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
-from kappa_rtl.golden.protocol import PUBLISHED, DiagnosticThresholds, Outcome, growth, replay, short
-from kappa_rtl.golden.trace import Row, load_traces
-from kappa_rtl.hw.export import replace as write_atomically
-from kappa_rtl.sim.figures import STYLE
-
+from ..golden.files import write_atomically
+from ..golden.protocol.rules import PUBLISHED, DiagnosticThresholds, Outcome, growth, replay, short
+from ..golden.protocol.trace import Row, load_traces
 from .outputs import Output
+from .style import STYLE
 
 RULE = "=" * 72
 # Okabe and Ito's colours, which the colour-blind can tell apart.
@@ -52,9 +51,13 @@ def command(trace: Path, every: int, ratio: float, floor: float, plot: Path | No
     """
     try:
         thresholds = DiagnosticThresholds(h_norm_explosion_ratio=ratio, g_norm_floor=floor)
-        title, logs = load_traces(trace)
-        outcomes = [replay(log, name.upper(), thresholds, every) for name, log in logs.items()]
     except ValueError as error:
+        said = str(error).replace("h_norm_explosion_ratio", "--ratio").replace("g_norm_floor", "--floor")
+        raise click.ClickException(said) from None
+    try:
+        title, logs = load_traces(trace)
+        outcomes = [_replayed(trace, name, log, thresholds, every) for name, log in logs.items()]
+    except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from None
     click.echo(
         f"{RULE}\nEARLY-STOP SIMULATION: {title}\nUsing the diagnostic protocol as an in-training abort condition.\n{RULE}"
@@ -67,6 +70,16 @@ def command(trace: Path, every: int, ratio: float, floor: float, plot: Path | No
     if plot:
         write_atomically(plot, draw(title, list(zip(outcomes, logs.values(), strict=True)), thresholds))
         click.echo(f"\nplot: {plot}")
+
+
+def _replayed(trace: Path, name: str, log: list[Row], thresholds: DiagnosticThresholds, every: int) -> Outcome:
+    """The outcome of a log; refused where no row of it would be looked at."""
+    if log and not any(row["epoch"] % every == 0 for row in log):
+        raise ValueError(f"{trace}: {name}_log must have an epoch that --every {every} divides, or nothing of it is checked")
+    try:
+        return replay(log, name.upper(), thresholds, every)
+    except ValueError as error:
+        raise ValueError(f"{trace}: {name}_log: {error}") from None
 
 
 def _why(outcome: Outcome) -> str:

@@ -10,8 +10,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 import click
 from tqdm import tqdm
 
-from kappa_rtl.sim.runner import SimulationError
-from kappa_rtl.sim.soak import parts, prepared, work
+from ..sim.runner import SimulationError
+from ..sim.stress.soak import parts, prepared, work
 
 UNITS = {"elements": "element updates", "scalars": "scalar steps"}
 

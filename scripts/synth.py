@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ import click
 from amaranth.hdl import UnusedElaboratable
 from tqdm import tqdm
 
-from kappa_rtl.golden.config import ThrottleConfig
-from kappa_rtl.hw.blocks import LANES, blocks
-from kappa_rtl.hw.costs import CORE, bandwidths, blocks_table, goals, peers, renewed, text
-from kappa_rtl.hw.export import replace
-from kappa_rtl.hw.synthesis import SEEDS, Figures, SynthesisError, measure, target_of, tool, version
-from kappa_rtl.hw.targets import TARGETS, Target, liberty
-
+from ..golden.config import ThrottleConfig
+from ..golden.files import write_atomically
+from ..hw.synth.blocks import LANES, blocks
+from ..hw.synth.costs import CORE, bandwidths, blocks_table, goals, renewed, tables, text
+from ..hw.synth.synthesis import SEEDS, Figures, SynthesisError, dated, measure, target_of, tool, version
+from ..hw.synth.targets import TARGETS, Target, liberty
 from .outputs import Output
+from .settings import HELP, USED, read, unit_of
 
 
 def plot(found: Iterable[Figures], target: Target, elements: int, path: Path) -> None:
@@ -52,35 +52,23 @@ def plot(found: Iterable[Figures], target: Target, elements: int, path: Path) ->
     figure.savefig(path, dpi=150)
 
 
-def document(config: ThrottleConfig, target: Target, found: Iterable[Figures], timed: bool) -> str:
+def document(config: ThrottleConfig, target: Target, found: Iterable[Figures], timed: bool, macro: str) -> str:
     """What ``--json`` writes."""
     programs = ["yosys", *target.placer[:1]] if timed else ["yosys"]
     tools = {name: version(name) for name in programs}
     if timed and not target.size and tool("sta"):
         tools["sta"] = version("sta")
-    about = {"tools": tools, "target": target.name, "configuration": config.to_table()}
+    about = {"tools": tools, "target": target.name, "macro": macro, "configuration": config.to_table()}
     return json.dumps(about | {"blocks": [figures.to_json() for figures in found]}, indent=1) + "\n"
 
 
-RATE = 12.8
-"""Of the page's memory, in GB/s: one channel of 64 bits at 1600 million transfers a second."""
-
-
-def tables(config: ThrottleConfig, target: Target, found: Mapping[str, Figures]) -> dict[str, Any]:
-    """What :func:`~kappa_rtl.hw.costs.renewed` puts into a page."""
-    made = {target.name: blocks_table(found.values(), target)}
-    if target.name == "ecp5":
-        made |= {"peers": peers(found), "goals": goals(found), "bandwidth": bandwidths(config.replace(lanes=8), found, RATE)}
-    return made
-
-
-def earlier(path: Path | None, target: Target) -> dict[str, Figures]:
-    """The blocks in a file of an earlier run for the same target, by name."""
+def earlier(path: Path | None, target: Target, macro: str) -> dict[str, Figures]:
+    """The blocks in a file of an earlier run for the same target and with the same macro, by name."""
     if not (path and path.exists()):
         return {}
     try:
         known: dict[str, Any] = json.loads(path.read_text())
-        if known.get("target") != target.name:
+        if (known.get("target"), known.get("macro")) != (target.name, macro):
             return {}
         return {block["name"]: Figures.from_json(block, target) for block in known["blocks"]}
     except (ValueError, KeyError, TypeError) as error:
@@ -89,7 +77,7 @@ def earlier(path: Path | None, target: Target) -> dict[str, Figures]:
 
 @click.command("synth")
 @click.option("--target", type=click.Choice(list(TARGETS)), default="ecp5", show_default=True, help="What it is synthesised for.")
-@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="TOML with a table [throttle].")
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help=HELP)
 @click.option("--only", default="", metavar="REGEX", help="Measure only the blocks whose name it matches.")
 @click.option("--lanes", type=click.IntRange(1, 32), multiple=True, default=LANES, show_default=True, help="Lanes of the cores.")
 @click.option(
@@ -127,11 +115,15 @@ def command(
     picture: Path | None,
     path: Path | None,
 ) -> None:
-    """Synthesise each block with Yosys, place it (ecp5: 45k, speed 6; ice40: hx8k) with nextpnr, and print a table.
+    """Synthesise each block with Yosys, place it with nextpnr, and print a table.
+
+    Placed are ecp5 (45k, speed 6), ice40 (hx8k), nexus (LIFCL-40, speed 9), machxo2 (on a MachXO3LF-6900) and gatemate
+    (CCGM1A1). For gowin (GW2A) and xilinx (7 series) no open tool gives a clock that holds; for osu018 OpenSTA does if it is
+    there, of gates without wires.
 
     LUT4 counts a carry cell of an ECP5 as two; a block stands between scan registers, which are not counted; Fmax is the median
-    over the seeds. For xilinx (7 series) no open tool gives a clock; for osu018 OpenSTA does if it is there, of gates without
-    wires. AT is size times the time of a result. Needs the extra `synth`.
+    over the seeds. AT is size times the time of a result. A dagger marks what --json has of an earlier text of the Verilog. Needs
+    the extra `synth`.
 
     \b
     Example:
@@ -145,16 +137,21 @@ def command(
             liberty(library)
         elif library:
             raise ValueError(f"liberty must be left out with target {target}, which has cells of its own, not {str(library)!r}")
-        unit = ThrottleConfig.from_toml(config) if config else ThrottleConfig.stability_margin(elements=640, eta=0.1)
+        settings = read(config)
+        settings.tell_unused("synth", USED["synth"])
+        unit = unit_of(settings) if config else ThrottleConfig.stability_margin(elements=640, eta=0.1)
         try:
             chosen = {name: make for name, make in blocks(unit, lanes).items() if re.search(only, name)}
         except re.error as error:
             raise ValueError(f"only must be a regular expression, not {only!r}: {error}") from None
         if not chosen:
             raise ValueError(f"only must match the name of a block, not {only!r}")
-        known = earlier(path, aim)
+        macro = "" if plain else aim.define
+        known = earlier(path, aim, macro)
         if page:
-            renewed(page.read_text(), tables(unit, aim, known))  # refused before hours are spent
+            renewed(page.read_text(), tables(unit, aim, known, plain))  # refused before hours are spent
+        made = blocks(unit)
+        known = {name: dated(made[name][0](), figures) if name in made else figures for name, figures in known.items()}
         found: dict[str, Figures] = {}
 
         def finished(stage: str) -> None:
@@ -176,14 +173,14 @@ def command(
                     known=known.get(name),
                 )
                 if path:
-                    replace(path, document(unit, aim, (known | found).values(), bool(seeds)))
+                    write_atomically(path, document(unit, aim, (known | found).values(), bool(seeds), macro))
         everything = known | found
         if picture:
             plot(everything.values(), aim, unit.elements, picture)
         if page:
-            replace(page, renewed(page.read_text(), tables(unit, aim, everything)))
+            write_atomically(page, renewed(page.read_text(), tables(unit, aim, everything, plain)))
         click.echo(text(blocks_table(found.values(), aim)))
-        if target == "ecp5" and len(wanted := goals(found)) > 1:
+        if target == "ecp5" and not plain and len(wanted := goals(found)) > 1:
             click.echo("\n" + text(wanted))
         for n in lanes if bandwidth else ():
             click.echo(f"\n{n} lane{'s' * (n > 1)}:\n" + text(bandwidths(unit.replace(lanes=n), everything, bandwidth or 0)))

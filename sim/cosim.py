@@ -1,81 +1,57 @@
-"""The RTL unit behind the common interface, and the lockstep of two units that must agree to the bit."""
+"""The RTL unit behind the common interface: the exported Verilog in a simulator, a step at a time."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
-import re
 import socket
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kappa_rtl.golden.config import BLOCK_BITS, WATCHES, ThrottleConfig
-from kappa_rtl.golden.formats import Fixed, Scalar
-from kappa_rtl.golden.rounding import on_grid, storage_dtype, values
-from kappa_rtl.golden.throttle import Registers, StepRecord
-from kappa_rtl.hw.export import bit_map, export
-from kappa_rtl.hw.ports import host_words, registers_layout
-from kappa_rtl.hw.watchdog import watchdog_mask
-
+from ..golden.checkpoint import Stateful
+from ..golden.config import ThrottleConfig
+from ..golden.formats import Fixed, Scalar
+from ..golden.numbers import Real, real, whole
+from ..golden.registers import BLOCK_BITS, WATCHES, Registers
+from ..golden.rounding import on_grid, values
+from ..golden.throttle import StepRecord, check_config, check_direction
+from ..hw.manifest import bit_map
+from ..hw.scalar.decide import constant_words
+from ..hw.units.ports import host_words, registers_layout
+from ..hw.units.watchdog import watchdog_mask
+from .exports import exported
 from .runner import Design, SimulationError, build, run
+from .vectors import from_text, pack, unpack
+from .wave import fields as fields_module
 
 LAW = ("eta", "eta_max", "num", "bias", "gain", "source", "alpha_min", "rho", "eps", "ema_start", "on_still", "enabled")
 """What the host writes at run time; everything else is the hardware's."""
 
 HARNESS = Path(__file__).with_name("harness.v")
+MAIN = HARNESS.with_suffix(".cpp")
+
+MOST_STALLS = 250
+"""Of 256 cycles; with more a step would hardly end."""
+
+OPTIMISATION = "-O2"
+"""Of the C++ compiler. Runs of a few steps end sooner with -O0: they are over before optimised code is compiled."""
+
+_UNREADABLE = (
+    "state must be that of a golden unit, which agrees with the RTL to the bit: no port of the RTL shows P, the residuals or the "
+    "generators; to bring an RTL unit there, give it the same steps again"
+)
 
 MOST_BLOCKS = 4096
 """Block energies that the harness can hold for a step."""
-
-
-# ------------------------------------------------------------------------------------------------ memory files
-
-
-def pack(codes: NDArray[Any], width: int, lanes: int, padding: int = 0) -> bytes:
-    """Codes as the bytes of a memory: a word a beat, lane 0 in its low bits, highest byte first, unused lanes ``padding``."""
-    beats = -(-codes.size // lanes)
-    padded = np.full(beats * lanes, padding, np.int64)
-    padded[: codes.size] = codes
-    if width in (8, 16, 32):
-        rows = padded.astype(f"<i{width // 8}").view(np.uint8).reshape(beats, -1)
-    else:
-        bits = (padded[:, None] >> np.arange(width)) & 1
-        rows = np.packbits(bits.reshape(beats, -1).astype(np.uint8), axis=1, bitorder="little")
-    return rows[:, ::-1].tobytes()
-
-
-def unpack(text: str, fmt: Fixed, lanes: int, count: int) -> NDArray[np.signedinteger[Any]]:
-    """The codes in a hexadecimal dump of such a memory; the reverse of :func:`pack`.
-
-    Raises:
-        SimulationError: a bit is undefined, or an unused lane is not zero.
-    """
-    width = fmt.width
-    try:
-        digits = re.sub("//[^\n]*", "", text) if "/" in text else text  # Icarus writes addresses as comments
-        rows = np.frombuffer(bytes.fromhex(digits), np.uint8).reshape(-(-count // lanes), -1)[:, ::-1]
-    except ValueError as error:
-        raise SimulationError(f"the simulator wrote undefined or missing bits into a vector: {error}") from None
-    if width in (8, 16, 32):
-        codes = np.ascontiguousarray(rows).view(f"<i{width // 8}").reshape(-1)
-    else:
-        bits = np.unpackbits(rows, axis=1, bitorder="little")[:, : width * lanes].reshape(-1, width).astype(np.int64)
-        codes = bits @ (1 << np.arange(width, dtype=np.int64)) - (bits[:, -1] << width)
-    if codes[count:].any():
-        raise SimulationError("the lanes beyond the last element must be zero")
-    return codes[:count].astype(storage_dtype(fmt))
-
-
-# ------------------------------------------------------------------------------------------------ the unit
 
 
 @dataclass(frozen=True)
@@ -86,17 +62,23 @@ class Stalls:
     stall: int = 0
     seed: int = 1
 
+    def __post_init__(self) -> None:
+        for name in ("idle", "stall"):
+            if not 0 <= getattr(self, name) <= MOST_STALLS:
+                raise ValueError(f"{name} must be a chance of 256 from 0 to {MOST_STALLS}, not {getattr(self, name)!r}")
 
-class RtlThrottle:
+
+class RtlThrottle(Stateful):
     """The exported Verilog in a simulator, with the interface of the golden unit; a context manager.
 
     Args:
         config: the configuration that is exported and simulated.
-        weights: the initial theta, (N,): integer codes, or real values on the weight grid.
+        weights, codes: the initial theta, (N,), as for :class:`~kappa_rtl.golden.throttle.Throttle`.
         simulator: ``verilator`` or ``icarus``.
         streaming: the variant without gradient memory; needed for a ``direction`` of its own.
         stalls: pseudo-random idle cycles and backpressure.
-        wave_from: the step from which a waveform is written to ``wave.vcd`` in ``folder``; None for no waveform.
+        wave_from: the step from which a waveform is written to ``wave.vcd`` in ``folder``, whole when the unit is closed; None
+            for no waveform.
         folder: the working folder; a temporary one if not given.
         verilog: the text to simulate instead of a fresh export (a mutant, or a file of the user's).
 
@@ -109,6 +91,7 @@ class RtlThrottle:
         config: ThrottleConfig,
         weights: ArrayLike,
         *,
+        codes: bool | None = None,
         simulator: str = "verilator",
         streaming: bool = False,
         stalls: Stalls | None = None,
@@ -116,18 +99,21 @@ class RtlThrottle:
         folder: Path | None = None,
         verilog: str | None = None,
     ) -> None:
+        check_config(config)
         if config.population is not None:
             raise ValueError(f"population must not be given here, where no other shards are, not {config.population!r}")
         self._config = config
         self._watchdog = RtlWatchdog(config) if config.watchdog else None
-        self._theta = _vector(weights, config, config.grids.weight, "weights")
+        self._theta = _vector(weights, config, config.grids.weight, "weights", codes)
         self._simulator, self._streaming, self._wave_from = simulator, streaming, wave_from
         self._stalls = stalls or Stalls()
+        self._rate = real("eta", config.eta)
         self._layout = bit_map(registers_layout(config))
         self._width = registers_layout(config).size
         self._steps = 0
         self._loaded = False
         self.cycles: list[int] = []  #: clock cycles of each step, from the first gradient beat to the registers
+        self.span = (0, 0)  #: nanoseconds of simulated time at which the last step began and was done
         self._stack = contextlib.ExitStack()
         try:
             self._folder = (
@@ -135,7 +121,7 @@ class RtlThrottle:
                 if folder
                 else Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="kappa-rtl-", dir=_memory())))
             )
-            self._start(verilog if verilog is not None else export(config, streaming=streaming)[0])
+            self._start(verilog if verilog is not None else exported(config, streaming=streaming)[0])
         except BaseException:
             self._stack.close()
             raise
@@ -145,8 +131,8 @@ class RtlThrottle:
         self._folder.mkdir(parents=True, exist_ok=True)
         source = self._folder / "throttle.v"
         source.write_text(verilog)
-        self.design = harness(config, source, streaming=self._streaming)
         waves = self._wave_from is not None
+        self.design = harness(config, source, streaming=self._streaming, waves=waves)
         build(self.design, self._simulator, waves)  # in this thread, so that its errors surface here
 
         # An abstract-length-safe socket: the folder of the run may have a path longer than a socket's can be.
@@ -216,7 +202,31 @@ class RtlThrottle:
         """Zero the counters, the flags and the run of still steps; the training state stays."""
         self._send({"clear": 1})
 
-    def restart(self, config: ThrottleConfig, weights: ArrayLike, *, stalls: Stalls | None = None) -> None:
+    def state_dict(self) -> NoReturn:
+        """Always refused: the hardware's ports do not show its state.
+
+        Raises:
+            ValueError: says so, and what to do.
+        """
+        raise ValueError(_UNREADABLE)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> NoReturn:
+        """Always refused, as :meth:`state_dict` is."""
+        raise ValueError(_UNREADABLE)
+
+    def set_rate(self, eta: Real) -> None:
+        """Change the learning rate, between two steps, as :meth:`kappa_rtl.golden.throttle.Throttle.set_rate` does."""
+        self._words |= constant_words(self._config.scalar, self._config.constants_at(eta))
+        self._rate = real("eta", eta)
+
+    @property
+    def rate(self) -> Fraction:
+        """The learning rate."""
+        return self._rate
+
+    def restart(
+        self, config: ThrottleConfig, weights: ArrayLike, *, codes: bool | None = None, stalls: Stalls | None = None
+    ) -> None:
         """A first step again, on the same hardware: pulse the reset, write new constants and modes, load new weights.
 
         Raises:
@@ -228,27 +238,30 @@ class RtlThrottle:
         if config.delay and config.initial_step != self._config.initial_step:
             raise ValueError(f"eta must be the unit's own where delay = 1, whose first step it is, not {config.eta}")
         self._config = config
-        self._theta = _vector(weights, config, config.grids.weight, "weights")
+        self._theta = _vector(weights, config, config.grids.weight, "weights", codes)
         self._stalls = stalls or self._stalls
-        self._loaded, self._steps = False, 0
+        self._loaded, self._steps, self._rate = False, 0, real("eta", config.eta)
+        self._watchdog = RtlWatchdog(config) if config.watchdog else None
         self._send({"reset": 1})
         self._words = self._host_words()
 
-    def step(self, gradient: ArrayLike, direction: ArrayLike | None = None) -> StepRecord:
+    def step(self, gradient: ArrayLike, direction: ArrayLike | None = None, *, codes: bool | None = None) -> StepRecord:
         """One step in the simulator; as :meth:`kappa_rtl.golden.throttle.Throttle.step`.
 
         Raises:
             SimulationError: the unit hangs, breaks a stream rule, or the simulator stops.
         """
         config = self._config
-        g, w, y, _ = config.grids
-        absorbed = _vector(gradient, config, g, "gradient")
+        g, w, y, *_ = config.grids
+        absorbed = _vector(gradient, config, g, "gradient", codes)
         # The unit must ignore the lanes beyond N, so there is something in them to ignore.
         padding = -1 << (g.width - 1) if self._steps % 2 else 1
         (self._folder / "gradient.bin").write_bytes(pack(absorbed, g.width, config.lanes, padding))
         if self._streaming:
-            along = absorbed if direction is None else _vector(direction, config, g, "direction")
-            (self._folder / "direction.bin").write_bytes(pack(along, g.width, config.lanes, padding))
+            d = config.grids.direction
+            check_direction(config, direction)
+            along = absorbed if direction is None else _vector(direction, config, d, "direction", codes)
+            (self._folder / "direction.bin").write_bytes(pack(along, d.width, config.lanes, padding=-1))
         elif direction is not None:
             raise ValueError("direction must be None for the unit with a gradient memory; use the streaming variant")
         if not self._loaded:
@@ -264,18 +277,26 @@ class RtlThrottle:
         answer = self._send(words)
         self._words = {}  # constants keep their values in the harness
         self._loaded = True
+        self.span = answer["span"]
         if answer["hung"]:
             raise SimulationError(f"step {self._steps}: the unit did not finish within {answer['cycles']} cycles")
         if answer["violations"]:
             raise SimulationError(f"step {self._steps}: {answer['violations']} violations of the stream rules")
         self.cycles.append(answer["cycles"])
-        theta = unpack((self._folder / "weights.out.hex").read_text(), w, config.lanes, config.elements)
-        update = unpack((self._folder / "update.out.hex").read_text(), y, config.lanes, config.elements)
+        theta, update = (
+            unpack(self._dump(name), fmt, config.lanes, config.elements) for name, fmt in (("weights", w), ("update", y))
+        )
         theta.flags.writeable = update.flags.writeable = False
         record = StepRecord(self._steps, self._registers(answer["registers"]), theta, update, config)
         self._theta = theta
         self._steps += 1
         return record
+
+    def _dump(self, name: str) -> bytes:
+        """What the harness wrote of a memory."""
+        if self._simulator == "verilator":
+            return (self._folder / f"{name}.out.bin").read_bytes()
+        return from_text((self._folder / f"{name}.out.hex").read_text())
 
     def _registers(self, bits: str) -> Registers:
         if set(bits) - {"0", "1"}:
@@ -324,15 +345,12 @@ class RtlWatchdog:
         Raises:
             ValueError: one is no such integer, there are more than the harness holds, or growth is not watched.
         """
-        blocks = list(energies)
+        blocks = [whole("a block's energy", energy, 0, (1 << BLOCK_BITS) - 1) for energy in energies]
         if blocks and "norm_growth" not in self.config.watchdog:
             raise ValueError(f"watchdog must name norm_growth for a unit that takes blocks, not {self.config.watchdog!r}")
-        for energy in blocks:
-            if not 0 <= energy < 1 << BLOCK_BITS:
-                raise ValueError(f"a block's energy must be an integer from 0 to {(1 << BLOCK_BITS) - 1}, not {energy!r}")
         if len(self._blocks) + len(blocks) > MOST_BLOCKS:
             raise ValueError(f"blocks must be at most {MOST_BLOCKS} a step, not {len(self._blocks) + len(blocks)}")
-        self._blocks += map(int, blocks)
+        self._blocks += blocks
 
     def hand_over(self, folder: Path) -> dict[str, int]:
         """The words for the harness; the blocks go into a file."""
@@ -347,25 +365,29 @@ def _memory() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
 
 
-def prepare(config: ThrottleConfig, verilog: str, simulator: str, *, waves: bool = False) -> None:
+def prepare(config: ThrottleConfig, verilog: str, simulator: str, *, streaming: bool = False, waves: bool = False) -> None:
     """Build what an :class:`RtlThrottle` will run, so that a failure comes before anything else is done."""
     with tempfile.TemporaryDirectory(prefix="kappa-rtl-") as folder:
         source = Path(folder) / "throttle.v"
         source.write_text(verilog)
-        build(harness(config, source), simulator, waves)
+        build(harness(config, source, streaming=streaming, waves=waves), simulator, waves)
 
 
-def harness(config: ThrottleConfig, source: Path, *, streaming: bool = False) -> Design:
-    """The exported unit of a configuration in its harness."""
-    g, w, y, _ = config.grids
+def harness(config: ThrottleConfig, source: Path, *, streaming: bool = False, waves: bool = False) -> Design:
+    """The exported unit of a configuration in its harness; for waves with a file beside the source that names its fields."""
+    named = source.with_name("fields.v")
+    if waves:
+        named.write_text(fields_module(config))
+    g, w, y, *_ = config.grids
     lanes = config.lanes
     residual = config.residual_bits * lanes if streaming else 0
     return Design(
-        sources=(source, HARNESS),
+        sources=(source, HARNESS, *([named] if waves else [])),
         toplevel="harness",
         parameters={
             "BEATS": config.beats,
             "GRADIENT": g.width * lanes,
+            "DIRECTION": config.grids.direction.width * lanes,
             "WEIGHT": w.width * lanes,
             "UPDATE": y.width * lanes,
             "UPDATED": (w.width + y.width) * lanes + residual,
@@ -373,10 +395,12 @@ def harness(config: ThrottleConfig, source: Path, *, streaming: bool = False) ->
             "SCALAR": config.scalar.width,
         },
         defines=({"STREAMING": 1} if streaming else {})
+        | ({"WAVES": 1} if waves else {})
         | ({"RESIDUAL": residual} if residual else {})
         | ({"WATCHDOG": 1} if config.watchdog else {})
         | ({"BLOCKS": MOST_BLOCKS} if "norm_growth" in config.watchdog else {}),
-        timing=True,
+        main=MAIN,
+        optimisation=OPTIMISATION,
     )
 
 
@@ -395,79 +419,8 @@ def registers_from_word(word: int, layout: list[dict[str, Any]]) -> Registers:
     return Registers(**found)
 
 
-def _vector(tensor: ArrayLike, config: ThrottleConfig, fmt: Fixed, name: str) -> NDArray[Any]:
-    array = on_grid(tensor, fmt, name)
+def _vector(tensor: ArrayLike, config: ThrottleConfig, fmt: Fixed, name: str, codes: bool | None) -> NDArray[Any]:
+    array = on_grid(tensor, fmt, name, codes=codes)
     if array.shape != (config.elements,):
         raise ValueError(f"{name} must have shape ({config.elements},), not {array.shape}")
     return array
-
-
-# ------------------------------------------------------------------------------------------------ lockstep
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The first place where two units disagree."""
-
-    step: int
-    signal: str
-    element: int | None
-    expected: Any
-    got: Any
-    width: int | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything about it, each value in decimal and in bits."""
-        return {
-            "step": self.step,
-            "signal": self.signal,
-            "element": self.element,
-            "golden": _both(self.expected, self.width),
-            "rtl": _both(self.got, self.width),
-        }
-
-    def __str__(self) -> str:
-        where = self.signal if self.element is None else f"{self.signal}[{self.element}]"
-        return f"step {self.step}, {where}: golden {_both(self.expected, self.width)}, rtl {_both(self.got, self.width)}"
-
-
-def _both(value: Any, width: int | None) -> str:
-    """A value in decimal and in bits."""
-    if isinstance(value, tuple):
-        return (
-            f"{float(value):.9g} = {value[0]} * 2**{value[1]} (m {value[0]:b}, e {value[1]})"
-            if isinstance(value, Scalar)
-            else repr(value)
-        )
-    number = int(value)
-    bits = f"{number % (1 << width):0{width}b}" if width else f"{number:b}"
-    return f"{number} (0b{bits})"
-
-
-@functools.lru_cache
-def _held(config: ThrottleConfig) -> frozenset[str]:
-    """The registers that a unit has."""
-    return frozenset(registers_layout(config).members)
-
-
-def compare(golden: StepRecord, rtl: StepRecord) -> tuple[int, Difference | None]:
-    """How many values two exact records have in common, and the first one in which they differ."""
-    compared = 0
-    config = golden.config
-    assert config is not None, "an exact record has its configuration"
-    held = _held(config)
-    for field in fields(Registers):
-        a, b = getattr(golden.registers, field.name), getattr(rtl.registers, field.name)
-        if a != b:
-            return compared, Difference(golden.step, field.name, None, a, b, None)
-        compared += field.name in held  # a register that the unit lacks agrees by its default, and is no evidence
-    for name, fmt in (("update", config.grids.update), ("theta", config.grids.weight)):
-        a, b = getattr(golden, name), getattr(rtl, name)
-        if a.shape != b.shape:
-            return compared, Difference(golden.step, f"{name}.shape", None, a.size, b.size, None)
-        bad = np.flatnonzero(a != b)
-        if bad.size:
-            i = int(bad[0])
-            return compared, Difference(golden.step, name, i, a[i], b[i], fmt.width)
-        compared += a.size
-    return compared, None

@@ -2,11 +2,24 @@
 //
 // Vectors enter and leave through memories, loaded and stored as files in one go; the streams are driven by the machines
 // below, with pseudo-random idle cycles and backpressure on demand, and watched for the stream rules. The host sets the
-// constants, toggles `go`, and waits for `done` to follow.
+// constants, toggles `go`, and waits for `done` to follow. In Verilator the clock comes from harness.cpp, which runs it at full
+// speed while `busy` is up.
 `timescale 1ns / 1ns
-module harness;
+module harness
+`ifdef VERILATOR
+(
+  input clk /* verilator public_flat_rd */,
+  output busy
+);
+`else
+;
+  reg clk = 0;
+  always #5 clk = ~clk;
+  wire busy;
+`endif
   parameter BEATS = 1;
   parameter GRADIENT = 16;   // bits of a beat of each vector
+  parameter DIRECTION = GRADIENT;
   parameter WEIGHT = 16;
   parameter UPDATED = 32;    // {update, weight}, above them the residuals if they pass through here
   parameter UPDATE = 16;
@@ -15,43 +28,68 @@ module harness;
 
   // Words in memory are whole bytes.
   localparam GRADIENT_WORD = (GRADIENT + 7) / 8 * 8;
+  localparam DIRECTION_WORD = (DIRECTION + 7) / 8 * 8;
   localparam WEIGHT_WORD = (WEIGHT + 7) / 8 * 8;
   localparam UPDATE_WORD = (UPDATE + 7) / 8 * 8;
 
   // Written by the host.
-  reg go = 0;
-  reg load = 0;              // read the weights before the step
-  reg wave = 0;
-  reg reset = 1;
-  reg clear = 0;
-  reg [7:0] idle = 0;        // chance of an idle cycle, of 256
-  reg [7:0] stall = 0;       // chance of a cycle without ready, of 256
-  reg [31:0] seed = 1;
-  reg [31:0] limit = 0;      // cycles after which a step counts as hung
-  reg [SCALAR-1:0] constants__eta = 0, constants__num = 0, constants__bias = 0, constants__gain = 0, constants__rho = 0;
-  reg [SCALAR-1:0] constants__keep = 0, constants__eps = 0, constants__alpha_min = 0, constants__still_norm = 0;
-  reg [1:0] control__source = 0, control__on_still = 0;
-  reg control__ema_first = 0, control__enabled = 0;
-  reg [3:0] watchdog_mask = 0;
-  reg [31:0] blocks = 0;     // energies of blocks that come before the step
+  reg go /* verilator public_flat_rw */ = 0;
+  reg load /* verilator public_flat_rw */ = 0;             // read the weights before the step
+  reg wave /* verilator public_flat_rw */ = 0;
+  reg watched /* verilator public_flat_rw */ = 0;          // the host has something to do in the midst of a step
+  reg reset /* verilator public_flat_rw */ = 1;
+  reg clear /* verilator public_flat_rw */ = 0;
+  reg [7:0] idle /* verilator public_flat_rw */ = 0;       // chance of an idle cycle, of 256
+  reg [7:0] stall /* verilator public_flat_rw */ = 0;      // chance of a cycle without ready, of 256
+  reg [31:0] seed /* verilator public_flat_rw */ = 1;
+  reg [31:0] limit /* verilator public_flat_rw */ = 0;     // cycles after which a step counts as hung
+  reg [SCALAR-1:0] constants_eta /* verilator public_flat_rw */ = 0;
+  reg [SCALAR-1:0] constants_num /* verilator public_flat_rw */ = 0;
+  reg [SCALAR-1:0] constants_bias /* verilator public_flat_rw */ = 0;
+  reg [SCALAR-1:0] constants_gain /* verilator public_flat_rw */ = 0;
+  reg [SCALAR-1:0] constants_rho /* verilator public_flat_rw */ = 0;
+  reg [SCALAR-1:0] constants_keep /* verilator public_flat_rw */ = 0;
+  reg [SCALAR-1:0] constants_eps /* verilator public_flat_rw */ = 0;
+  reg [SCALAR-1:0] constants_alpha_min /* verilator public_flat_rw */ = 0;
+  reg [SCALAR-1:0] constants_still_norm /* verilator public_flat_rw */ = 0;
+  reg [1:0] control_source /* verilator public_flat_rw */ = 0;
+  reg [1:0] control_on_still /* verilator public_flat_rw */ = 0;
+  reg control_ema_first /* verilator public_flat_rw */ = 0;
+  reg control_enabled /* verilator public_flat_rw */ = 0;
+  reg [3:0] watchdog_mask /* verilator public_flat_rw */ = 0;
+  reg [31:0] blocks /* verilator public_flat_rw */ = 0;    // energies of blocks that come before the step
 
   // Read by the host.
-  reg done = 0;
-  reg hung = 0;
-  reg [31:0] cycles = 0;     // from the first gradient beat offered to the registers taken
-  reg [31:0] violations = 0; // of the stream rules, and undefined bits in a valid payload
-  reg [REGISTERS-1:0] registers = 0;
+  reg done /* verilator public_flat_rd */ = 0;
+  reg hung /* verilator public_flat_rd */ = 0;
+  reg [31:0] cycles /* verilator public_flat_rd */ = 0;     // from the first gradient beat offered to the registers taken
+  reg [31:0] violations /* verilator public_flat_rd */ = 0; // of the stream rules in this step, and undefined bits in a valid payload
+  reg [REGISTERS-1:0] registers /* verilator public_flat_rd */ = 0;
 
-  reg clk = 0;
-  always #5 clk = ~clk;
+  assign busy = go != done && !watched;
+
+  // What the host may write at any time is a root of all logic behind it, which would be computed again at every edge. So the
+  // unit sees it a cycle later, from registers; a step begins two cycles after the host's word.
+  reg unit_reset = 1, unit_clear = 0;
+  reg [9*SCALAR-1:0] constants = 0;
+  reg [5:0] control = 0;
+  always @(posedge clk) begin
+    unit_reset <= reset;
+    unit_clear <= clear;
+    constants <= {
+      constants_still_norm, constants_alpha_min, constants_eps, constants_keep, constants_rho, constants_gain,
+      constants_bias, constants_num, constants_eta
+    };
+    control <= {control_enabled, control_ema_first, control_on_still, control_source};
+  end
 
   reg [GRADIENT_WORD-1:0] gradient_memory [0:BEATS-1];
   reg [GRADIENT_WORD-1:0] previous_memory [0:BEATS-1];
-  reg [GRADIENT_WORD-1:0] direction_memory [0:BEATS-1];
-  reg [WEIGHT_WORD-1:0] weight_memory [0:BEATS-1];
-  reg [UPDATE_WORD-1:0] update_memory [0:BEATS-1];
+  reg [DIRECTION_WORD-1:0] direction_memory [0:BEATS-1];
+  reg [WEIGHT_WORD-1:0] weight_memory [0:BEATS-1] /* verilator public_flat_rd */;
+  reg [UPDATE_WORD-1:0] update_memory [0:BEATS-1] /* verilator public_flat_rd */;
 
-  reg running = 0;
+  reg running /* verilator public_flat_rd */ = 0;
   reg gradient_valid = 0, weight_valid = 0;
   reg updated_ready = 0, registers_ready = 0;
   wire gradient_ready, weight_ready, updated_valid, registers_valid;
@@ -60,7 +98,7 @@ module harness;
   reg [31:0] gradient_beat = 0, weight_beat = 0, updated_beat = 0;
   wire [GRADIENT_WORD-1:0] gradient_word = gradient_memory[gradient_beat];
   wire [GRADIENT_WORD-1:0] previous_word = previous_memory[gradient_beat];
-  wire [GRADIENT_WORD-1:0] direction_word = direction_memory[weight_beat];
+  wire [DIRECTION_WORD-1:0] direction_word = direction_memory[weight_beat];
   wire [WEIGHT_WORD-1:0] weight_word = weight_memory[weight_beat];
 
 `ifdef RESIDUAL              // bits of a beat of residuals
@@ -74,33 +112,39 @@ module harness;
 `endif
 
   throttle dut (
-    .clk(clk), .rst(reset), .clear(clear),
+    .clk(clk), .rst(unit_reset), .clear(unit_clear),
 `ifdef WATCHDOG
     .watchdog_mask(watchdog_mask),
 `endif
 `ifdef BLOCKS
-    .blocks__payload(block), .blocks__valid(block_valid), .blocks__ready(block_ready),
+    .s_axis_blocks_tdata(block), .s_axis_blocks_tvalid(block_valid), .s_axis_blocks_tready(block_ready),
 `endif
 `ifdef STREAMING             // the unit has no gradient memory: the harness plays it
-    .absorb__payload({previous_word[GRADIENT-1:0], gradient_word[GRADIENT-1:0]}),
-    .absorb__valid(gradient_valid), .absorb__ready(gradient_ready),
-    .apply__payload({
+    .s_axis_absorb_tdata({previous_word[GRADIENT-1:0], gradient_word[GRADIENT-1:0]}),
+    .s_axis_absorb_tvalid(gradient_valid), .s_axis_absorb_tready(gradient_ready),
+    .s_axis_apply_tdata({
 `ifdef RESIDUAL
       residual_memory[weight_beat],
 `endif
-      direction_word[GRADIENT-1:0], weight_word[WEIGHT-1:0]}),
-    .apply__valid(weight_valid), .apply__ready(weight_ready),
+      direction_word[DIRECTION-1:0], weight_word[WEIGHT-1:0]}),
+    .s_axis_apply_tvalid(weight_valid), .s_axis_apply_tready(weight_ready),
 `else
-    .gradient__payload(gradient_word[GRADIENT-1:0]), .gradient__valid(gradient_valid), .gradient__ready(gradient_ready),
-    .weights__payload(weight_word[WEIGHT-1:0]), .weights__valid(weight_valid), .weights__ready(weight_ready),
+    .s_axis_gradient_tdata(gradient_word[GRADIENT-1:0]), .s_axis_gradient_tvalid(gradient_valid), .s_axis_gradient_tready(gradient_ready),
+    .s_axis_weights_tdata(weight_word[WEIGHT-1:0]), .s_axis_weights_tvalid(weight_valid), .s_axis_weights_tready(weight_ready),
 `endif
-    .updated__payload(updated_payload), .updated__valid(updated_valid), .updated__ready(updated_ready),
-    .registers__payload(registers_payload), .registers__valid(registers_valid), .registers__ready(registers_ready),
-    .constants__eta(constants__eta), .constants__num(constants__num), .constants__bias(constants__bias),
-    .constants__gain(constants__gain), .constants__rho(constants__rho), .constants__keep(constants__keep),
-    .constants__eps(constants__eps), .constants__alpha_min(constants__alpha_min),
-    .constants__still_norm(constants__still_norm), .control__source(control__source),
-    .control__on_still(control__on_still), .control__ema_first(control__ema_first), .control__enabled(control__enabled)
+    .m_axis_updated_tdata(updated_payload), .m_axis_updated_tvalid(updated_valid), .m_axis_updated_tready(updated_ready),
+    .m_axis_registers_tdata(registers_payload), .m_axis_registers_tvalid(registers_valid), .m_axis_registers_tready(registers_ready),
+    .constants_eta(constants[0*SCALAR +: SCALAR]),
+    .constants_num(constants[1*SCALAR +: SCALAR]),
+    .constants_bias(constants[2*SCALAR +: SCALAR]),
+    .constants_gain(constants[3*SCALAR +: SCALAR]),
+    .constants_rho(constants[4*SCALAR +: SCALAR]),
+    .constants_keep(constants[5*SCALAR +: SCALAR]),
+    .constants_eps(constants[6*SCALAR +: SCALAR]),
+    .constants_alpha_min(constants[7*SCALAR +: SCALAR]),
+    .constants_still_norm(constants[8*SCALAR +: SCALAR]),
+    .control_source(control[1:0]), .control_on_still(control[3:2]),
+    .control_ema_first(control[4]), .control_enabled(control[5])
   );
 
   // One xorshift word a cycle; each decision takes its own byte.
@@ -114,8 +158,60 @@ module harness;
     end
   endfunction
 
+  localparam REST = 0, GREET = 1, START = 2, RUN = 3;
+  reg [1:0] phase = REST;
+  reg [31:0] number = 0, waited = 0;
+
   always @(posedge clk) begin
     random <= next(random);
+
+    // A step, from the host's word to its answer.
+    case (phase)
+      REST:
+        if (go != done) begin
+          fetch;
+          number <= 0;
+          waited <= 0;
+          phase <= GREET;
+        end
+      GREET: begin             // the energies of blocks come before the step
+        phase <= START;
+`ifdef BLOCKS
+        if (block_valid && !block_ready) begin
+          waited <= waited + 1;
+          phase <= GREET;
+          if (waited == limit) begin   // nobody takes them: that is a hung unit, whatever comes after
+            hung <= 1;
+            block_valid <= 0;
+            done <= go;
+            phase <= REST;
+          end
+        end else begin
+          block <= block_memory[number];
+          block_valid <= number != blocks;
+          number <= number + 1;
+          if (number != blocks) phase <= GREET;
+        end
+`endif
+      end
+      START: begin
+        random <= seed | 1;
+        gradient_beat <= 0;
+        weight_beat <= 0;
+        updated_beat <= 0;
+        cycles <= 0;
+        violations <= 0;
+        running <= 1;
+        phase <= RUN;
+      end
+      RUN:
+        if (!running) begin
+          store;
+          done <= go;
+          phase <= REST;
+        end
+    endcase
+
     if (running) begin
       cycles <= cycles + 1;
 
@@ -162,11 +258,11 @@ module harness;
   reg [UPDATED-1:0] updated_before;
   reg [REGISTERS-1:0] registers_before;
   always @(posedge clk) begin
-    updated_kept <= updated_valid && !updated_ready && !reset;
+    updated_kept <= updated_valid && !updated_ready && !unit_reset;
     updated_before <= updated_payload;
-    registers_kept <= registers_valid && !registers_ready && !reset;
+    registers_kept <= registers_valid && !registers_ready && !unit_reset;
     registers_before <= registers_payload;
-    if (!reset && running) begin
+    if (!unit_reset && running) begin
       if (updated_kept && (!updated_valid || updated_payload !== updated_before)) violations <= violations + 1;
       if (registers_kept && (!registers_valid || registers_payload !== registers_before)) violations <= violations + 1;
       if (updated_valid && ^updated_payload === 1'bx) violations <= violations + 1;
@@ -174,11 +270,11 @@ module harness;
     end
   end
 
-  // A step, from the host's word to its answer. $fread takes the bytes of a word from the highest down.
-  integer file, count, number;
-  initial begin
-    forever begin
-      @(go);
+  // The vectors of a step. $fread takes the bytes of a word from the highest down. Text shows what is undefined, where a
+  // simulator knows that.
+  integer file, count;
+  task fetch;
+    begin
       if (load) begin
         file = $fopen("weights.bin", "rb");
         count = $fread(weight_memory, file);
@@ -192,41 +288,38 @@ module harness;
       count = $fread(direction_memory, file);
       $fclose(file);
 `endif
-      @(negedge clk);
 `ifdef BLOCKS
       if (blocks != 0) begin
         file = $fopen("blocks.bin", "rb");
         count = $fread(block_memory, file);
         $fclose(file);
       end
-      for (number = 0; number < blocks; number = number + 1) begin
-        block = block_memory[number];
-        block_valid = 1;
-        count = 0;
-        while (!block_ready && count < limit) begin
-          @(negedge clk);
-          count = count + 1;
-        end
-        @(negedge clk);
-        block_valid = 0;
-      end
 `endif
-      random = seed | 1;
-      gradient_beat = 0;
-      weight_beat = 0;
-      updated_beat = 0;
-      cycles = 0;
-      running = 1;
-      @(negedge running);
-      @(negedge clk);
+    end
+  endtask
+
+  task store;
+    begin
+`ifndef VERILATOR          // whose model hands its memories over, in harness.cpp
       $writememh("weights.out.hex", weight_memory);
       $writememh("update.out.hex", update_memory);
-      done = go;
+`endif
     end
-  end
+  endtask
 
-  always @(posedge wave) begin
-    $dumpfile("wave.vcd");
-    $dumpvars(0, harness);
-  end
+`ifdef WAVES                 // every field of the words by its name: a module made for the configuration
+  fields fields (
+    .gradient_word(gradient_word[GRADIENT-1:0]), .weight_word(weight_word[WEIGHT-1:0]),
+    .direction_word(direction_word[DIRECTION-1:0]), .updated_word(updated_payload[WEIGHT+UPDATE-1:0]),
+    .registers_word(registers)
+  );
+`endif
+
+  reg dumping = 0;
+  always @(posedge clk)
+    if (wave && !dumping) begin
+      dumping <= 1;
+      $dumpfile("wave.vcd");
+      $dumpvars(0, harness);
+    end
 endmodule

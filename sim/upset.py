@@ -28,11 +28,13 @@ class Bit(NamedTuple):
 
 
 async def strike(dut: Any, path: str, word: int, bit: int, cycle: int) -> None:
-    """Flip a bit between two rising edges, ``cycle`` cycles after the next falling edge."""
+    """Flip a bit between two rising edges, ``cycle`` cycles after the first falling edge of the step that has been asked for."""
     signal = named(dut.dut, path)
     if word >= 0:
         signal = signal[word]
     await dut.clk.falling_edge
+    while not int(dut.running.value):
+        await dut.clk.falling_edge
     await Timer(PERIOD * cycle + 2, "ns")
     signal.value = int(signal.value) ^ 1 << bit
 

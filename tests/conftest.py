@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import os
 
+# The matrices here are small: more threads than one a test process only wait for each other. Before numpy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import pytest
 from hypothesis import HealthCheck, settings
 
+from kappa_rtl.sim import cosim
 from kappa_rtl.sim.runner import available
+from kappa_rtl.sim.testbench.bank import KEEP
 
 NO_ICARUS = "needs Icarus Verilog: iverilog and vvp on PATH"
 
@@ -31,10 +36,18 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+    parser.addoption("--keep", metavar="FOLDER", help="run a failing bench again and keep its Verilog, log and waveform there")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("--slow"):
+        cosim.OPTIMISATION = "-O0"
+    if config.getoption("--keep"):
+        os.environ[KEEP] = os.path.abspath(config.getoption("--keep"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    slow = config.getoption("--slow") or "slow" in config.getoption("-m")
+    slow = config.getoption("--slow") or any(word in config.getoption("-m") for word in ("slow", "ci"))
     icarus = available("icarus")
     for item in items:
         if "slow" in item.keywords and not slow:

@@ -4,6 +4,7 @@
 
     kappa-rtl export --config examples/verilog/throttle.toml --bus axi -o throttle_axi.v
     python examples/litex/throttle.py throttle_axi.v        # writes build/litex/gateware/system.v
+    python examples/litex/throttle.py throttle_axi.v build/litex wishbone       # the same on another of LiteX's three buses
 
 In a system of one's own::
 
@@ -31,6 +32,10 @@ from litex.soc.interconnect.csr_eventmanager import EventManager, EventSourceLev
 from migen import ClockSignal, Instance, ResetSignal, Signal
 from migen.genlib.io import CRG
 
+BUSES = ("axi-lite", "axi", "wishbone")
+ADDRESS_BITS = 12
+"""Of the unit's registers."""
+
 
 class Throttle(LiteXModule):
     """The exported module ``throttle_axi``, in the clock domain ``sys``.
@@ -40,7 +45,8 @@ class Throttle(LiteXModule):
         platform: takes the Verilog as a source, if it is given.
 
     Attributes:
-        bus: AXI4-Lite, the registers of the page beside the Verilog; a region of 4 KiB.
+        bus: AXI4-Lite, the registers of the page beside the Verilog; a region of 4 KiB. It has the 32 address bits of LiteX's
+            bus, which LiteX's bridges insist on; the unit looks at the low ones.
         gradient, weights: AXI4-Streams in, a vector of N elements each step.
         updated: AXI4-Stream out, the new weights.
         learning_dead: the flag as the last step left it.
@@ -53,7 +59,7 @@ class Throttle(LiteXModule):
         def vector(port: str) -> Any:
             return axi.AXIStreamInterface(data_width=streams[port]["lanes"] * streams[port]["field_bits"])
 
-        self.bus = bus = axi.AXILiteInterface(data_width=32, address_width=12)
+        self.bus = bus = axi.AXILiteInterface(data_width=32, address_width=32)
         self.gradient = vector("s_axis_gradient")
         self.weights = vector("s_axis_weights")
         self.updated = vector("m_axis_updated")
@@ -80,7 +86,8 @@ class Throttle(LiteXModule):
             ports[f"{given}_s_axi_{channel}valid"] = endpoint.valid
             ports[f"{taken}_s_axi_{channel}ready"] = endpoint.ready
             for field in fields:
-                ports[f"{given}_s_axi_{channel}{field}"] = getattr(endpoint, field)
+                wire = getattr(endpoint, field)
+                ports[f"{given}_s_axi_{channel}{field}"] = wire[:ADDRESS_BITS] if field == "addr" else wire
         for port, endpoint, given, taken in (
             ("s_axis_gradient", self.gradient, "i", "o"),
             ("s_axis_weights", self.weights, "i", "o"),
@@ -97,11 +104,16 @@ class Throttle(LiteXModule):
 
 
 class System(SoCMini):  # type: ignore[misc]
-    """A system without a processor: a host on AXI4-Lite reaches the registers, the vectors are pins."""
+    """A system without a processor: a host on AXI4-Lite reaches the registers, the vectors are pins.
 
-    def __init__(self, verilog: str | Path) -> None:
+    Args:
+        verilog: what ``kappa-rtl export --bus axi`` wrote.
+        bus: the bus between the host and the unit, ``axi-lite``, ``axi`` or ``wishbone``; LiteX puts its bridges to both.
+    """
+
+    def __init__(self, verilog: str | Path, bus: str = "axi-lite") -> None:
         platform = SimPlatform("SIM", [("sys_clk", 0, Pins(1)), ("sys_rst", 0, Pins(1))])
-        super().__init__(platform, clk_freq=int(100e6), bus_standard="axi-lite", ident="kappa-rtl")
+        super().__init__(platform, clk_freq=int(100e6), bus_standard=bus, ident="kappa-rtl")
         self.crg = CRG(platform.request("sys_clk"), rst=platform.request("sys_rst"))
         self.throttle = Throttle(verilog, platform)
         self.bus.add_slave("throttle", self.throttle.bus, SoCRegion(origin=0x9000_0000, size=0x1000, cached=False))
@@ -117,13 +129,17 @@ class System(SoCMini):  # type: ignore[misc]
             self.comb += interface.connect_to_pads(platform.request(name), mode=mode)
 
 
-def main(verilog: str, folder: str = "build/litex") -> None:
+def main(verilog: str, folder: str = "build/litex", bus: str = "axi-lite") -> None:
     """Write the system's Verilog, its map and its headers."""
-    system = System(verilog)
+    if bus not in BUSES:
+        sys.exit(f"error: bus must be one of {', '.join(BUSES)}, not {bus!r}")
+    system = System(verilog, bus)
     Builder(system, output_dir=folder, compile_software=False).build(build=False, run=False)  # finalises it, and writes its map
     gateware = Path(folder) / "gateware"
     gateware.mkdir(parents=True, exist_ok=True)
-    system.platform.get_verilog(system, name="system").write(str(gateware / "system.v"))
+    made = system.platform.get_verilog(system, name="system")
+    for name, text in {"system.v": made.main_source, **made.data_files}.items():  # with what its memories read as they start
+        (gateware / name).write_text(text)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kappa_rtl.golden.training.layers import KINDS, Kind
+from ..network.layers import KINDS, Kind
 
 Array = NDArray[Any]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from kappa_rtl.golden.credit.method import Method
-from kappa_rtl.golden.credit.network import Network, Trace
+from .method import Method
+from .network import Network, Trace
 
 
 class DFA(Method):

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappa_rtl.golden.credit.network import Network, Trace
-from kappa_rtl.golden.training.checks import counts, seeds
+from ..network.checks import counts, seeds
+from .network import Network, Trace
 
 Array = NDArray[Any]
 

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kappa_rtl.golden.credit.nets import Net
-from kappa_rtl.golden.credit.network import Index, Network, Trace
-from kappa_rtl.golden.training.checks import counts, seeds, switches
-from kappa_rtl.golden.training.optimisers import Adam
+from ..network.checks import counts, seeds, switches
+from ..network.optimisers import Adam
+from ..numbers import is_number
+from .nets import Net
+from .network import Index, Network, Trace
 
 Array = NDArray[Any]
 
@@ -143,7 +144,6 @@ class Estimator(Method):
 
 def real(name: str, value: Any, *, least: float = -math.inf, above: float = -math.inf) -> None:
     """Refuse what is no finite number of at least ``least`` and greater than ``above``."""
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < least or value <= above:
+    if not is_number(value) or not math.isfinite(value) or value < least or value <= above:
         rule = f"at least {least:g}" if least > -math.inf else f"greater than {above:g}"
         raise ValueError(f"{name} must be finite and {rule}, not {value!r}")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from kappa_rtl.golden.credit.bp import BP
-from kappa_rtl.golden.credit.copying import Copy
-from kappa_rtl.golden.credit.credit_bridge import CreditBridge
-from kappa_rtl.golden.credit.dfa import DFA
-from kappa_rtl.golden.credit.method import Method
-from kappa_rtl.golden.credit.network import Network
-from kappa_rtl.golden.credit.state_bridge import StateBridge
-from kappa_rtl.golden.credit.vector_field import VectorField
+from .bp import BP
+from .copying import Copy
+from .credit_bridge import CreditBridge
+from .dfa import DFA
+from .method import Method
+from .network import Network
+from .state_bridge import StateBridge
+from .vector_field import VectorField
 
 METHODS: dict[str, type[Method]] = {method.name: method for method in (BP, DFA, Copy, StateBridge, CreditBridge, VectorField)}
 """Name -> class."""

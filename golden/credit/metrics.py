@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappa_rtl.golden.credit.network import Network, Trace, flat_states
+from .network import Network, Trace, flat_states
 
 Array = NDArray[Any]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from kappa_rtl.golden.credit.activations import activation, normalise, normalise_slope
-from kappa_rtl.golden.credit.network import Network, Trace
-from kappa_rtl.golden.training.checks import counts, matrix, seeds, switches
+from ..network.checks import counts, matrix, seeds, switches
+from .activations import activation, normalise, normalise_slope
+from .network import Network, Trace
 
 Array = NDArray[Any]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from kappa_rtl.golden.credit.activations import Normal, activation, normalise, normalise_slope
+from .activations import Normal, activation, normalise, normalise_slope
 
 Array = NDArray[Any]
 

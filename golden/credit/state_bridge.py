@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappa_rtl.golden.credit.method import Estimator
-from kappa_rtl.golden.credit.network import Network, Trace
+from .method import Estimator
+from .network import Network, Trace
 
 
 class StateBridge(Estimator):

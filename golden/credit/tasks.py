@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kappa_rtl.golden.credit import cifar
-from kappa_rtl.golden.credit.dfa import DFA
-from kappa_rtl.golden.credit.lq import LinearSystem
-from kappa_rtl.golden.credit.method import Method
-from kappa_rtl.golden.credit.methods import make
-from kappa_rtl.golden.credit.metrics import measure
-from kappa_rtl.golden.credit.model import ResidualMLP, unit_rms
-from kappa_rtl.golden.credit.network import Trace
-from kappa_rtl.golden.training.data import batches, digits
-from kappa_rtl.golden.training.optimisers import Adam
+from ..network.data import batches, digits
+from ..network.optimisers import Adam
+from . import cifar
+from .dfa import DFA
+from .lq import LinearSystem
+from .method import Method
+from .methods import make
+from .metrics import measure
+from .model import ResidualMLP, unit_rms
+from .network import Trace
 
 Array = NDArray[Any]
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappa_rtl.golden.credit.method import Estimator, real
-from kappa_rtl.golden.credit.network import Network, Trace
-from kappa_rtl.golden.training.checks import counts, switches
+from ..network.checks import counts, switches
+from .method import Estimator, real
+from .network import Network, Trace
 
 
 class VectorField(Estimator):

@@ -1,11 +1,11 @@
-"""Training through a throttle unit.
+"""Training through a throttle unit: one loop (``loop``), measured in two ways.
 
-``model``, ``instrumented`` and what they import are the harness: small networks, every tensor on a format of its own, every step
-measured. ``loop`` is the generator that the co-simulation drives: one bias-free layer, its runs on several units side by side.
+``instrumented`` measures every step of any model; ``linear`` has the run of one bias-free layer, a step for each ``next()``, for
+runs on several units side by side, as the co-simulation makes them.
 """
 
-from kappa_rtl.golden.training.data import Problem, digits, synthetic
-from kappa_rtl.golden.training.loop import DIVERGENCE_LOSS, GainRamp, StepRow, train
-from kappa_rtl.golden.training.metrics import METRICS
+from ..network.data import Problem, digits, synthetic
+from .linear import DIVERGENCE_LOSS, GainRamp, Run, StepRow
+from .metrics import METRICS
 
-__all__ = ["DIVERGENCE_LOSS", "METRICS", "GainRamp", "Problem", "StepRow", "digits", "synthetic", "train"]
+__all__ = ["DIVERGENCE_LOSS", "METRICS", "GainRamp", "Problem", "Run", "StepRow", "digits", "synthetic"]

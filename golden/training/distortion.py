@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kappa_rtl.golden.config import ThrottleConfig
-from kappa_rtl.golden.formats import Fixed, Overflow, Rounding
-from kappa_rtl.golden.rounding import fit, shift_round
-from kappa_rtl.golden.training.metrics import distortion
+from ..config import ThrottleConfig
+from ..formats import Fixed, Overflow, Rounding
+from ..network.quantisers import Segment
+from ..rounding import fit, shift_round
 
 Floats = NDArray[np.float64]
 Pair = tuple[Floats, Floats]
@@ -43,12 +43,23 @@ _BEYOND = 2.0**60
 """In ulps: larger than any rail, and four times it still has two bits to spare in an int64."""
 
 
-class Segment(NamedTuple):
-    """Neighbouring elements of a flat vector that share their formats; None is float, which neither rounds nor saturates."""
+class Distortion(NamedTuple):
+    """How an applied change differs from the intended one."""
 
-    size: int
-    update: Fixed | None = None
-    weight: Fixed | None = None
+    angle: float  #: radians, 0..pi
+    cosine: float
+    radius_ratio: float
+
+
+def distortion(applied: Floats, intended: Floats) -> Distortion:
+    """Angle, cosine and ratio of the norms of two vectors of equal length."""
+    a, b = float(np.linalg.norm(applied)), float(np.linalg.norm(intended))
+    if a == 0 or b == 0:
+        return Distortion(math.pi / 2, 0.0, 1.0 if a == b else a / b if b else math.inf)
+    u, v = applied / a, intended / b
+    # Half the angle as an arctangent: the arccosine of a rounded cosine sees no angle below 1e-8.
+    angle = 2 * math.atan2(float(np.linalg.norm(u - v)), float(np.linalg.norm(u + v)))
+    return Distortion(angle, math.cos(angle), a / b)
 
 
 def segments_of(config: ThrottleConfig) -> tuple[Segment, ...]:
@@ -216,6 +227,8 @@ def _reduced(x: Pair, fmt: Fixed) -> Pair:
 def _product(a: float, b: Floats) -> Pair:
     """``a * b`` (Dekker)."""
     high = a * b
+    # Too small for a float64 is still not zero, and a floor must see its sign.
+    high = np.where((high == 0) & (b != 0) & (a != 0), np.copysign(np.nextafter(0.0, 1.0), a) * np.sign(b), high)
     a1, a2 = _split(np.float64(a))
     b1, b2 = _split(b)
     low = ((a1 * b1 - high) + a1 * b2 + a2 * b1) + a2 * b2

@@ -10,12 +10,17 @@ moves by ``sqrt(2) s`` and the weights by ``alpha eta s``, whence ``C = sqrt(2) 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..checkpoint import State, Stateful, agree
+from ..network.optimisers import settings_of, vectors
+from ..numbers import number
 
 Vector = NDArray[np.floating[Any]]
 
@@ -26,14 +31,16 @@ class GradientAt(Protocol):
     def __call__(self, theta: Vector, rows: NDArray[np.intp] | None) -> Vector: ...
 
 
-class Estimator(ABC):
+class Estimator(Stateful):
     """Makes the sequence u from the gradients.
 
     Attributes:
         passes: how many gradients of a whole batch it computes a step, beside the one it is given.
+        fields: the vectors of its state, which is empty before the first step.
     """
 
     passes: float = 0
+    fields: tuple[str, ...] = ("u",)
 
     def __init__(self) -> None:
         self.state: dict[str, Vector] = {}
@@ -52,6 +59,19 @@ class Estimator(ABC):
         u = self._next(g, gradient_at, theta, previous_theta if self.state else None, rows)
         self.state["u"] = u
         return u
+
+    def state_dict(self) -> State:
+        """The vectors of the step before, as copies, with the estimator's own settings."""
+        return {"settings": settings_of(self), "state": {name: vector.copy() for name, vector in self.state.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from the state of an estimator with the same settings, bit for bit.
+
+        Raises:
+            ValueError: other settings, or no such state; names the field. Nothing has changed then.
+        """
+        agree(state, self.state_dict(), "settings", free=["state"])
+        self.state = vectors("state", state["state"], self.fields)
 
     @abstractmethod
     def _next(self, g: Vector, gradient_at: GradientAt, theta: Vector, previous: Vector | None, rows: int) -> Vector:
@@ -93,6 +113,7 @@ class HalfBatch(Estimator):
     """
 
     passes = 1
+    fields = ("u", "g", "a", "b")
 
     def _next(self, g: Vector, gradient_at: GradientAt, theta: Vector, previous: Vector | None, rows: int) -> Vector:
         if rows < 2:
@@ -113,9 +134,9 @@ class Averaged(Estimator):
 
     def __init__(self, mu: float = 0.9) -> None:
         super().__init__()
-        if not 0 <= mu < 1:
+        self.mu = number("mu", mu)
+        if not 0 <= self.mu < 1:
             raise ValueError(f"mu must be at least 0 and less than 1, not {mu!r}")
-        self.mu = float(mu)
 
     def _next(self, g: Vector, gradient_at: GradientAt, theta: Vector, previous: Vector | None, rows: int) -> Vector:
         if previous is None:
@@ -145,66 +166,58 @@ def make(estimator: str | Estimator) -> Estimator:
 # ---------------------------------------------------------------- warnings
 
 
-def lint(*, controller: str, chi: float, beta: float, learning_rate: float, minibatch: bool) -> list[str]:
-    """Warnings on settings that minibatch noise turns into a standstill under the naive estimator, before a run.
-
-    Put ``C = sqrt(2) / (alpha eta)`` into the laws: the stability margin (``chi``) then multiplies alpha by ``chi / sqrt(2)`` a
-    step, and inverse curvature (``beta``) has no alpha above 0 unless ``beta < eta / sqrt(2)``.
-    """
-    if controller not in ("chi", "beta"):
-        raise ValueError(f"controller must be one of chi, beta, not {controller!r}")
-    if not minibatch:
-        return []
-    if controller == "chi" and chi < math.sqrt(2):
-        return [
-            f"chi = {chi:g} is less than sqrt(2): where minibatch noise dominates, each step multiplies alpha by "
-            f"{chi / math.sqrt(2):.3g} and the run freezes; take chi of at least 1.5 or the estimator same_batch"
-        ]
-    bound = learning_rate / math.sqrt(2)
-    if controller == "beta" and beta >= bound:
-        return [
-            f"beta = {beta:g} is not less than learning_rate / sqrt(2) = {bound:.3g}: where minibatch noise dominates, "
-            "alpha falls to alpha_min; take a smaller beta or the estimator same_batch"
-        ]
-    return []
-
-
 class NoiseWatch:
-    """Tells, once, when minibatch noise has taken over C.
+    """Tells, once, when minibatch noise has taken over C and is bringing the run to a standstill.
 
     The noise index is ``C * alpha * eta / sqrt(2)`` with the alpha of the step that made the motion, the one before: 1 where
-    independent noises are all that the gradient's change consists of. It alone does not tell: a throttled run without any noise
-    has ``C * alpha * eta = chi``. But there the gradient shrinks quickly, and noise does not. The rule, over the last ``window``
-    steps: the median index lies within ``band``, and the median norms of the gradient in the two halves of the window differ by
-    a factor of less than ``drift``. A clean mode of curvature c has an index of ``alpha eta c / sqrt(2)`` and a gradient that
-    shrinks by ``|1 - alpha eta c|`` a step, so no single one meets both. Many modes may, where the throttle holds a run at the
-    edge of stability (``alpha eta c`` near 2 for the steepest), and so does the roundoff of one that has converged: feed it runs
-    with minibatches only. Meant for plain SGD: an optimiser's motion is not ``alpha eta g``.
+    independent noises are all that the gradient's change consists of. That alone is no fault: most runs on minibatches have it
+    and train well, with a chi that lets alpha recover. It is one where alpha follows the noise down. The rule, over the last
+    ``window`` steps: the median index lies within ``band``, the median norms of the gradient in the two halves differ by a factor
+    of less than ``drift`` (the gradient of a clean mode shrinks), and the median alpha of the later half is either the law's
+    least, or below ``low`` and less than half of that of the earlier one. Meant for plain SGD on minibatches: an optimiser's
+    motion is not ``alpha eta g``.
+
+    Args:
+        least: the law's least alpha.
     """
 
     window = 24
     band = (0.75, 1.35)
     drift = 2.0
+    low = 1e-3
 
-    def __init__(self) -> None:
-        self._steps: deque[tuple[float, float]] = deque(maxlen=self.window)
+    def __init__(self, least: float = 0.0) -> None:
+        self._steps: deque[tuple[float, float, float]] = deque(maxlen=self.window)
+        self.least = least
         self.told = False
 
-    def feed(self, noise_index: float, gradient_norm: float) -> str | None:
+    def state_dict(self) -> State:
+        """The window, and whether it has told."""
+        return {"steps": [list(step) for step in self._steps], "told": self.told}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self._steps.clear()
+        self._steps.extend((index, norm, alpha) for index, norm, alpha in state["steps"])
+        self.told = state["told"]
+
+    def feed(self, noise_index: float, gradient_norm: float, alpha: float) -> str | None:
         """Take one step that measured a C; the message at the step at which the rule is first met, else None."""
-        self._steps.append((noise_index, gradient_norm))
+        self._steps.append((noise_index, gradient_norm, alpha))
         if self.told or len(self._steps) < self.window:
             return None
-        indices, norms = np.array(self._steps).T
-        if not np.isfinite(indices).all() or not np.isfinite(norms).all():
+        indices, norms, alphas = np.array(self._steps).T
+        if not (np.isfinite(indices).all() and np.isfinite(norms).all()):
             return None
         median = float(np.median(indices))
         early, late = (float(np.median(half)) for half in np.split(norms, 2))
-        if not (self.band[0] <= median <= self.band[1] and max(early, late) < self.drift * min(early, late)):
+        before, now = (float(np.median(half)) for half in np.split(alphas, 2))
+        noisy = self.band[0] <= median <= self.band[1] and max(early, late) < self.drift * min(early, late)
+        if not (noisy and (now <= self.least or now < min(self.low, before / 2))):
             return None
         self.told = True
         return (
-            f"minibatch noise has taken over the curvature: over the last {self.window} steps the median of "
-            f"C * alpha * eta / sqrt(2) is {median:.2f}, so C measures sqrt(2) / (alpha * eta); "
-            "the estimator same_batch measures curvature"
+            f"minibatch noise has taken over the curvature and alpha has fallen to {now:.2g}: over the last {self.window} steps "
+            f"the median of C * alpha * eta / sqrt(2) is {median:.2f}, so C measures sqrt(2) / (alpha * eta), not the problem; "
+            "take the estimator same_batch, or larger batches"
         )

@@ -1,6 +1,6 @@
 """The curvature of a loss: Hessian-vector products, the whole Hessian of a small model, its extreme eigenvalues.
 
-P is the number of trainable parameters, in the order of :func:`~kappa_rtl.golden.training.layers.flatten`. The forward
+P is the number of trainable parameters, in the order of :func:`~kappa_rtl.golden.network.layers.flatten`. The forward
 pass is done in the model's dtype and through the quantisers, if any; the derivatives are straight through them. Batch
 statistics are differentiated too; no moving statistic moves.
 """
@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kappa_rtl.golden.training.layers import Array, Layer, Quantiser, flatten, forward, size, split
-from kappa_rtl.golden.training.losses import Loss, loss_of
+from ..network.layers import Array, Layer, Quantiser, flatten, forward, size, split
+from ..network.losses import Loss, loss_of
 
 Floats = NDArray[np.float64]
 
@@ -94,7 +94,7 @@ def hvp(
     Args:
         x, y: the batch, (rows, width) and (rows, outputs).
         vectors: (K, P), or one (P,); float64 ones give a float64 answer whatever the model's dtype.
-        quantisers: layer name -> precision, see :func:`~kappa_rtl.golden.training.layers.forward`.
+        quantisers: layer name -> precision, see :func:`~kappa_rtl.golden.network.layers.forward`.
         training: batch statistics, as in training; else the moving ones.
 
     Returns:

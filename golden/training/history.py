@@ -4,90 +4,73 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import math
 import os
-import secrets
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kappa_rtl.golden.training.figures import draw
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from ..files import write_atomically
+from ..tables import html
+from . import archive
+from .archive import plain
+from .metrics import DEFINITIONS, FRACTIONS, LOST, PUBLISHED_NAMES, published
 
 Floats = NDArray[np.float64]
 
-PUBLISHED: dict[str, str] = {
-    "loss": "loss of the batch",
-    "rmse": "sqrt(mean((yhat - y)**2)) over all entries of the batch",
-    "theta_norm": "||theta||, theta all trainable variables",
-    "grad_norm": "||g||, g the gradient after its quantisation",
-    "raw_update_norm": "||alpha * eta * D||, the intended update; D is the optimiser's direction, g itself for plain descent",
-    "actual_update_norm": "||theta after - theta before||, after quantisation of update and storage",
-    "update_cosine": "cosine between applied and intended update, within [-1, 1]; 0 if either is zero",
-    "update_angle_rad": "arccos(update_cosine), radians",
-    "update_radius_ratio": "||applied update|| / (||intended update|| + eps); 1 is undistorted",
-    "curvature_proxy": "C = ||g - previous g|| / (||theta - previous theta|| + eps); 0 at the first step",
-    "curvature_ema": "S = (1 - rho) * previous S + rho * C",
-    "curvature_for_control": "max(C, S)",
-    "alpha": "factor applied to the step size: alpha_would, or 1 with the controller off",
-    "alpha_would": "what the controller's law gives, applied or not",
-    "eta_eff": "alpha * eta",
-    "forward_gain_spectral": "product of the largest singular values of the Dense kernels",
-    "hessian_lambda_max": "largest eigenvalue of the loss's Hessian; NaN where it is not computed",
-    "hessian_lambda_min": "smallest eigenvalue of the loss's Hessian",
-    "hessian_spectral_norm": "largest magnitude of an eigenvalue of the loss's Hessian",
-    "stability_margin_lambda_raw": "eta * hessian_lambda_max; plain descent is unstable above 2",
-    "stability_margin_lambda_ctrl": "alpha * eta * hessian_lambda_max, alpha the applied one",
-    "stability_margin_norm_raw": "eta * hessian_spectral_norm",
-    "stability_margin_norm_ctrl": "alpha * eta * hessian_spectral_norm",
-    "spectral_radius_raw": "max over the eigenvalues of |1 - eta * lambda|; unstable above 1",
-    "spectral_radius_ctrl": "max over the eigenvalues of |1 - alpha * eta * lambda|",
-    "weight_error_fro": "Frobenius norm of kernel^T - reference_A; NaN without a matching reference",
-    "loss_is_finite": "1 if the loss is finite, else 0",
-    "grad_is_finite": "1 if all of g is finite, else 0",
-    "theta_is_finite_before": "1 if all of theta is finite before the update, else 0",
-    "theta_is_finite_after": "1 if all of theta is finite after the update, else 0",
-    "diverged": "1 if something is not finite or the loss passes its bound, else 0; the run ends with such a row",
-    "weight_saturation_fraction_max": "fraction of a variable on a rail after the update, largest over the variables",
-    "weight_near_rail_fraction_max": "fraction of a variable with at least 0.95 of the larger rail's magnitude, largest",
-    "gradient_saturation_fraction_max": "fraction of a quantised gradient on a rail, largest over the variables",
-    "gradient_near_rail_fraction_max": "fraction of a quantised gradient near a rail, largest over the variables",
-    "update_saturation_fraction_max": "fraction of an update that is at or beyond a rail before its quantisation, largest",
-    "update_underflow_fraction_max": "fraction of an update that is not 0 but below half a grid step in magnitude, largest",
-}
-"""The published metrics. Unless told otherwise a value is the one before the step's update; norms are Euclidean."""
-
 EXTRAS: dict[str, str] = {
-    "unthrottled_update_norm": "||eta * D||, the intended update without the throttle",
-    "noise_index": "C * alpha * eta / sqrt(2); about 1 where minibatch noise makes up C",
-    "dG_norm": "||g - previous g||; 0 at the first step",
-    "dtheta_norm": "||theta - previous theta||; 0 at the first step",
-    "dtheta_zero": "1 if the update moved no variable at all, else 0",
-    "held": "1 if C and S were kept because theta had not moved, else 0",
-    "finite": "1 if everything in the step is finite, else 0",
-    "theta_norm_after": "||theta|| after the update",
-    "weight_error_fro_after": "weight_error_fro after the update",
-    "autodiff_lambda_max": "largest eigenvalue of the Hessian by differentiation, through the quantisers where there are any",
-    "gradient_underflow_fraction_max": "fraction of a gradient that is not 0 but below half a grid step in magnitude, largest",
+    name: DEFINITIONS[name]
+    for name in (
+        *(
+            "unthrottled_update_norm",
+            "learning_rate",
+            "step_bits_left",
+            "clip_factor",
+            "skipped",
+            *LOST,
+            "noise_index",
+            "dG_norm",
+            "dtheta_norm",
+            "dtheta_zero",
+            "held",
+            "finite",
+            "theta_norm_after",
+        ),
+        *("weight_error_fro_after", "autodiff_lambda_max", "gradient_underflow_fraction_max"),
+    )
 }
 """Metrics beyond the published ones."""
 
+_OF_COSIM = (
+    *(
+        "accuracy",
+        "accuracy_held_out",
+        "loss_held_out",
+        "gain",
+        "norm_gradient",
+        "norm_motion",
+        "step_size",
+        "still",
+        "angle",
+        "cosine",
+        "radius_ratio",
+    ),
+    *FRACTIONS,
+)
+
+PUBLISHED: dict[str, str] = {
+    key: text for key, text in published(DEFINITIONS).items() if key not in EXTRAS and key not in _OF_COSIM
+}
+"""The published keys, 37 of them, with the definition of each."""
+
 KEYS: dict[str, str] = PUBLISHED | EXTRAS
-"""Name of each metric -> its definition. A history may hold others, and need not hold these."""
-
-_FORMAT = "kappa_rtl.FitHistory/1"
-_HEADER = "__history__"  # the member of an .npz with everything that is no array
-_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+"""Key of each metric of the harness -> its definition. A history may hold others, and need not hold these."""
 
 
-class FitHistory(Mapping[str, Floats]):
+class History(Mapping[str, Floats]):
     """The metrics of one run: ``h["loss"]`` and, where no method has the name, ``h.loss``.
 
     Two histories are equal if their arrays (a NaN equals a NaN), layers and meta are.
@@ -110,6 +93,7 @@ class FitHistory(Mapping[str, Floats]):
         ValueError: arrays of different lengths, not of numbers or not of one axis; a bad name; meta which JSON cannot say.
     """
 
+    _FORMAT: ClassVar[str] = "kappa_rtl.History/1"
     steps: int
     layers: dict[str, dict[str, Floats]]
     meta: dict[str, Any]
@@ -134,7 +118,7 @@ class FitHistory(Mapping[str, Floats]):
         for name, array in self._flat():
             if len(array) != self.steps:
                 raise ValueError(f"{name} must have {self.steps} rows as the others have, not {len(array)}")
-        self.meta = _plain({} if meta is None else meta, "meta")
+        self.meta = plain({} if meta is None else meta, "meta")
 
     def __getitem__(self, name: str) -> Floats:
         return self._columns[name]
@@ -157,7 +141,7 @@ class FitHistory(Mapping[str, Floats]):
         return [*super().__dir__(), *self._columns]
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, FitHistory):
+        if not isinstance(other, History):
             return NotImplemented
         mine, theirs = dict(self._flat()), dict(other._flat())
         return (
@@ -169,14 +153,26 @@ class FitHistory(Mapping[str, Floats]):
 
     def __repr__(self) -> str:
         end = "" if self.diverged_at is None else f", diverged at step {self.diverged_at}"
-        return f"<FitHistory: {self.steps} steps, {len(self)} columns, {len(self.layers)} layers{end}>"
+        return f"<{type(self).__name__}: {self.steps} steps, {len(self)} columns, {len(self.layers)} layers{end}>"
 
-    def _flat(self) -> Iterator[tuple[str, Floats]]:
+    def _repr_html_(self) -> str:
+        return self.to_html(repr(self).strip("<>"))
+
+    def to_html(self, caption: str) -> str:
+        """A table for a notebook: what each column begins and ends with, and its range."""
+        rows = []
+        for name, array in self._columns.items():
+            known = array[~np.isnan(array)]
+            ends = (array[0], array[-1], known.min(), known.max()) if known.size else ()
+            rows.append([name, *(f"{value:.6g}" for value in ends)])
+        return html(caption, ["metric", "first", "last", "least", "most"], rows)
+
+    def _content(self) -> archive.Content:
+        return {"columns": self._columns, "layers": self.layers, "meta": self.meta}
+
+    def _flat(self) -> Iterable[tuple[str, Floats]]:
         """All arrays; those of a layer as ``layer/metric``."""
-        yield from self._columns.items()
-        for layer, metrics in self.layers.items():
-            for name, array in metrics.items():
-                yield f"{layer}/{name}", array
+        return archive.flat(self._columns, self.layers).items()
 
     @property
     def diverged_at(self) -> int | None:
@@ -192,7 +188,7 @@ class FitHistory(Mapping[str, Floats]):
     # ---- files
 
     @classmethod
-    def join(cls, parts: Sequence[FitHistory], **columns: ArrayLike) -> FitHistory:
+    def join(cls, parts: Sequence[Self], **columns: ArrayLike) -> Self:
         """Runs one after the other as one: the columns and the layers' metrics that all have; the meta of the last.
 
         Args:
@@ -224,34 +220,11 @@ class FitHistory(Mapping[str, Floats]):
             ValueError: the path ends in neither.
         """
         target = Path(path)
-        _write(target, self._npz() if _suffix(target) == ".npz" else self._json())
+        write_atomically(target, archive.write(target, self._FORMAT, self._content()))
         return target
 
-    def _npz(self) -> bytes:
-        header = json.dumps({"format": _FORMAT, "layers": list(self.layers), "meta": self.meta}, allow_nan=False)
-        data = io.BytesIO()
-        with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
-            # Not numpy.savez: it takes no array called "file", and writes the time of day.
-            for name, array in [(_HEADER, np.array(header)), *self._flat()]:
-                member = zipfile.ZipInfo(f"{name}.npy")
-                member.compress_type = zipfile.ZIP_DEFLATED
-                with archive.open(member, "w", force_zip64=True) as file:
-                    np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
-        return data.getvalue()
-
-    def _json(self) -> bytes:
-        document = {
-            "format": _FORMAT,
-            "meta": self.meta,
-            "columns": {name: _plain(array, name) for name, array in self._columns.items()},
-            "layers": {
-                layer: {name: _plain(array, name) for name, array in metrics.items()} for layer, metrics in self.layers.items()
-            },
-        }
-        return (json.dumps(document, allow_nan=False, ensure_ascii=False) + "\n").encode()
-
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> FitHistory:
+    def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read what :meth:`save` wrote.
 
         Raises:
@@ -259,10 +232,10 @@ class FitHistory(Mapping[str, Floats]):
             OSError: it cannot be read.
         """
         source = Path(path)
-        kind, data = _suffix(source), source.read_bytes()
+        content = archive.read(source, cls._FORMAT)
         try:
-            return cls(**(_read_npz(data) if kind == ".npz" else _read_json(data)))
-        except (ValueError, LookupError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+            return cls(**content)
+        except archive.UNREADABLE as error:
             raise ValueError(f"{source} must be a history written by save: {error}") from error
 
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
@@ -279,16 +252,43 @@ class FitHistory(Mapping[str, Floats]):
         lines.writerow(columns)
         lines.writerows(zip(*(map(repr, column) for column in columns.values()), strict=True))
         target = Path(path)
-        _write(target, text.getvalue().encode())
+        write_atomically(target, text.getvalue().encode())
         return target
 
-    # ---- picture
+    def to_frame(self) -> Any:
+        """A pandas ``DataFrame``: a row a step, the columns, then ``layer/metric``."""
+        import pandas as pd  # here: it takes a second, and few ask for a frame
 
-    def plot_results(self, path: str | os.PathLike[str] | None = None, *, title: str = "") -> Figure:
+        return pd.DataFrame(dict(self._flat()), index=pd.RangeIndex(self.steps, name="step"))
+
+
+class FitHistory(History):
+    """The history of :func:`~kappa_rtl.golden.training.instrumented.train_instrumented`, under the published keys.
+
+    In these ``alpha`` is what was applied and ``alpha_would`` what the law gave; everywhere else ``alpha`` is what the law gave
+    and ``alpha_applied`` what was applied. Where a metric has a name of its own beside the published key, that name reads too:
+    ``h["alpha_applied"]`` is ``h["alpha"]``, ``h["curvature"]`` is ``h["curvature_proxy"]``. It is not written.
+    """
+
+    _FORMAT: ClassVar[str] = "kappa_rtl.FitHistory/1"
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[Mapping[str, float]], **rest: Any) -> Self:
+        """From the rows of a loop, whose names are those of :data:`~kappa_rtl.golden.training.metrics.DEFINITIONS`."""
+        columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+        return cls(published(columns), **rest)
+
+    def __getitem__(self, name: str) -> Floats:
+        if name not in self._columns and name not in KEYS:  # "alpha" is a key of its own
+            name = PUBLISHED_NAMES.get(name, name)
+        return self._columns[name]
+
+    def plot_results(self, path: str | os.PathLike[str] | None = None, *, title: str = "") -> Any:
         """Draw the run: loss, stability margins, alpha, curvature, update geometry (lines and polar), rails and underflow.
 
         What was not recorded leaves its panel empty; what lies outside a panel (infinite, or 0 on a logarithmic axis) is a
         triangle on its edge. Nothing is shown and pyplot is not used, so that this works in any thread and without a screen.
+        It gives a matplotlib ``Figure``; who draws it is an entry point of the installed package, for nothing here draws.
 
         Args:
             path: where to save it, all or nothing; its suffix is the format (``.png``, ``.pdf``, ``.svg``).
@@ -297,20 +297,21 @@ class FitHistory(Mapping[str, Floats]):
         Raises:
             ValueError: the path has no suffix, or one that is no picture's.
         """
-        figure = draw(self, title)
+        (drawer,) = entry_points(group="kappa_rtl.pictures", name="history")
+        figure = drawer.load()(self, title)
         if path is not None:
             target = Path(path)
             if not target.suffix:
                 raise ValueError(f"path must end in the format of a picture such as .png, not {target.name!r}")
             data = io.BytesIO()
             figure.savefig(data, format=target.suffix[1:].lower())
-            _write(target, data.getvalue())
+            write_atomically(target, data.getvalue())
         return figure
 
 
 def _name(name: object, what: str) -> str:
     """A name as it may stand in files."""
-    if not isinstance(name, str) or not name or name == _HEADER or (what != "layer" and "/" in name):
+    if not isinstance(name, str) or not name or name == archive.HEADER or (what != "layer" and "/" in name):
         rule = "a string that is not empty" + ("" if what == "layer" else " and has no '/'")
         raise ValueError(f"{what} must be named by {rule}, not {name!r}")
     return name
@@ -326,90 +327,3 @@ def _array(value: ArrayLike, name: object) -> Floats:
     array = given.astype(np.float64)
     array.flags.writeable = False
     return array
-
-
-def _plain(value: Any, where: str) -> Any:
-    """``value`` in JSON's own types."""
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    for kind in (bool, int, float, str):
-        if isinstance(value, kind):
-            return kind(value)  # a plain one also of a subclass such as an enumeration's member
-    if value is None:
-        return None
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise ValueError(f"{where} must have strings for keys, not {key!r}")
-        return {str(key): _plain(item, f"{where}[{key!r}]") for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item, f"{where}[{place}]") for place, item in enumerate(value)]
-    raise ValueError(f"{where} must be what JSON can say, not {type(value).__name__}")
-
-
-def _suffix(path: Path) -> str:
-    suffix = path.suffix.lower()
-    if suffix not in (".npz", ".json"):
-        raise ValueError(f"path must end in .npz or .json, not {path.name!r}")
-    return suffix
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file whole: a reader finds the old one or the new one."""
-    # Not tempfile: its files are closed to others, whatever the user's mask says.
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    try:
-        with draft.open("xb") as file:
-            file.write(data)
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-
-
-def _read_npz(data: bytes) -> dict[str, Any]:
-    arrays: dict[str, NDArray[Any]] = {}
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for member in archive.namelist():
-            with archive.open(member) as file:
-                arrays[member.removesuffix(".npy")] = np.lib.format.read_array(file, allow_pickle=False)
-    if _HEADER not in arrays:
-        raise ValueError(f"it has no {_HEADER}")
-    header = _checked(json.loads(str(arrays.pop(_HEADER))))
-    columns = {name: array for name, array in arrays.items() if "/" not in name}
-    layers: dict[str, dict[str, NDArray[Any]]] = {layer: {} for layer in header["layers"]}
-    for name, array in arrays.items():
-        layer, slash, metric = name.rpartition("/")
-        if slash:
-            layers[layer][metric] = array
-    return {"columns": columns, "layers": layers, "meta": header["meta"]}
-
-
-def _read_json(data: bytes) -> dict[str, Any]:
-    document = _checked(json.loads(data, parse_constant=_refuse))
-    return {
-        "columns": _numbers(document["columns"]),
-        "layers": {layer: _numbers(metrics) for layer, metrics in document["layers"].items()},
-        "meta": document["meta"],
-    }
-
-
-def _checked(document: Any) -> dict[str, Any]:
-    found = document.get("format") if isinstance(document, dict) else None
-    if found != _FORMAT:
-        raise ValueError(f"format must be {_FORMAT!r}, not {found!r}")
-    assert isinstance(document, dict)
-    return document
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
-
-
-def _numbers(columns: Mapping[str, list[Any]]) -> dict[str, Floats]:
-    return {
-        name: np.array([_NON_FINITE[item] if isinstance(item, str) else item for item in column], np.float64)
-        for name, column in columns.items()
-    }

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappa_rtl.golden.formats import Fixed
-from kappa_rtl.golden.training import hessian
-from kappa_rtl.golden.training.distortion import Segment
-from kappa_rtl.golden.training.layers import Dense, Layer, Variable, parameters
-from kappa_rtl.golden.training.losses import Loss
-from kappa_rtl.golden.training.precision import rail_stats
+from ..formats import Fixed
+from ..network.layers import Dense, Layer, Variable, parameters
+from ..network.losses import Loss
+from ..network.precision import rail_stats
+from ..network.quantisers import Segment
+from . import hessian
 
 Array = NDArray[Any]
 Row = dict[str, float]

@@ -1,90 +1,133 @@
-"""What is measured at each training step.
+"""What is measured at each training step: one ordered list of names, each one float a step.
 
-:data:`METRICS` is the list; each metric is one float a step. "Before" means at the weights that the step starts from.
+"Before" means at the weights that the step starts from; unless told otherwise a value is the one before the step's update. Norms
+are Euclidean. C and S are the curvature and its moving average, D is the optimiser's direction (g itself for plain descent).
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from ..network.overflow import KINDS
+from ..registers import MEANINGS, element_counters
 
-from kappa_rtl.golden.config import COUNTER_BITS
-from kappa_rtl.golden.throttle import Registers
-
-Floats = NDArray[np.float64]
-
-FRACTIONS = (
-    "gradient_saturated",
-    "gradient_near_rail",
-    "update_saturated",
-    "update_underflow",
-    "weight_saturated",
-    "weight_near_rail",
-)
+FRACTIONS = element_counters(every_rail=False)
 """The unit's per-element counters, as fractions of the elements of one step."""
 
-METRICS: dict[str, str] = {
-    "loss": "half mean squared error of the batch before the step: sum((yhat - y)**2) / (2 * rows)",
+LOST = tuple(f"{kind}_overflow_fraction" for kind in KINDS)
+"""What the loop's own quantisers did not hold, kind by kind."""
+
+DEFINITIONS: dict[str, str] = {
+    "loss": "loss of the batch; half_mse is sum((yhat - y)**2) / (2 * rows)",
+    "rmse": "sqrt(mean((yhat - y)**2)) over all entries of the batch",
     "accuracy": "share of the batch's rows whose largest output is their label, before the step; only with labels",
+    "accuracy_held_out": "the same share of the rows that no step trains on, at gain 1 and after the step; only where some are",
+    "loss_held_out": "loss of the rows that no step trains on, at gain 1 and after the step; only where some are",
     "gain": "factor on the inputs (the exposure)",
-    "eta_lambda_max": "eta times the largest eigenvalue of X^T X / rows, X the float batch after the gain; unstable above 2",
-    "alpha_eta_lambda_max": "alpha_applied times eta_lambda_max",
+    "theta_norm": "||theta||, theta all trainable variables",
+    "theta_norm_after": "||theta|| after the update",
+    "grad_norm": "||g||, g the gradient after its quantisation",
+    "unthrottled_update_norm": "||eta * D||, the intended update without the throttle",
+    "raw_update_norm": "||alpha_applied * eta * D0||, the intended update: D0 is D without any grid on the way from the gradient",
+    "actual_update_norm": "||theta after - theta before||, after quantisation of update and storage",
+    "dtheta_zero": "1 if the update moved no variable at all, else 0",
+    "update_cosine": "cosine between applied and intended update, within [-1, 1]; 0 if either is zero",
+    "update_angle_rad": "arccos(update_cosine), radians",
+    "update_radius_ratio": "||applied update|| / (||intended update|| + eps); 1 is undistorted",
     "alpha": "what the law gives, applied or not",
-    "alpha_applied": "alpha, or 1 where the throttle is not enabled",
-    "curvature": "C = ||G - previous G|| / ||previous applied change||, as the unit has it",
-    "ema": "S, the moving average of C, as the unit has it",
-    "norm_gradient": "||G - previous G||, as the unit has it",
+    "alpha_applied": "factor on the step size: alpha (with a delay that of the step before), or 1 where the throttle is off",
+    "curvature": "C = ||g - previous g|| / (||previous applied change|| + eps); 0 at the first step",
+    "ema": "S, the moving average of C: (1 - rho) * previous S + rho * C",
+    "curvature_for_control": "max(C, S)",
+    "norm_gradient": "||g - previous g||, as the unit has it",
     "norm_motion": "||previous applied change||, as the unit has it",
+    "dG_norm": "||g - previous g||; 0 at the first step",
+    "dtheta_norm": "||theta - previous theta||; 0 at the first step",
     "step_size": "alpha * eta as the lanes multiply by it",
+    "eta_eff": "alpha_applied * eta",
+    "learning_rate": "eta of the step, by the schedule where there is one",
+    "step_bits_left": "significant bits of the step size that was applied, on its grid; NaN without a grid",
+    "clip_factor": "what clipping multiplied the gradient by before the optimiser; 1 leaves it",
+    "skipped": "1 if no step was made because the batch was not finite (on_bad_gradient), else 0",
+    "noise_index": "C * alpha_applied * eta / sqrt(2); about 1 where minibatch noise makes up C",
     "still": "1 if the step before moved no weight, else 0",
+    "held": "1 if C and S were kept because theta had not moved, else 0",
+    "forward_gain_spectral": "product of the largest singular values of the Dense kernels",
+    "hessian_lambda_max": "largest eigenvalue of the loss's Hessian; NaN where it is not computed",
+    "hessian_lambda_min": "smallest eigenvalue of the loss's Hessian",
+    "hessian_spectral_norm": "largest magnitude of an eigenvalue of the loss's Hessian",
+    "autodiff_lambda_max": "largest eigenvalue of the Hessian by differentiation, through the quantisers where there are any",
+    "eta_lambda_max": "eta times the largest eigenvalue of the loss's Hessian, for one layer that of the float batch "
+    "after the gain; plain descent is unstable above 2",
+    "alpha_eta_lambda_max": "alpha_applied times eta_lambda_max",
+    "stability_margin_norm_raw": "eta * hessian_spectral_norm",
+    "stability_margin_norm_ctrl": "alpha_applied * eta * hessian_spectral_norm",
+    "spectral_radius_raw": "max over the eigenvalues of |1 - eta * lambda|; unstable above 1",
+    "spectral_radius_ctrl": "max over the eigenvalues of |1 - alpha_applied * eta * lambda|",
+    "weight_error_fro": "Frobenius norm of kernel^T - reference_A; NaN without a matching reference",
+    "weight_error_fro_after": "weight_error_fro after the update",
     "angle": "radians between the applied change and -alpha_applied * eta * g, g the float gradient; pi/2 if either is zero",
     "cosine": "cosine of that angle; 0 if either is zero",
     "radius_ratio": "||applied change|| / ||alpha_applied * eta * g||; 1 if both are zero",
-    "gradient_saturated": "fraction of G on a rail",
-    "gradient_near_rail": "fraction of G with at least 0.95 of the larger rail's magnitude",
-    "update_saturated": "fraction of the updates clipped on the update grid",
-    "update_underflow": "fraction of the updates that are zero though their exact product is not",
-    "weight_saturated": "fraction of the new weights on a rail",
-    "weight_near_rail": "fraction of the new weights with at least 0.95 of the larger rail's magnitude",
+    **{name: f"share of a step's {MEANINGS[name]}" for name in FRACTIONS},
+    "weight_saturation_fraction_max": "fraction of a variable on a rail after the update, largest over the variables",
+    "weight_near_rail_fraction_max": "fraction of a variable with at least 0.95 of the larger rail's magnitude, largest",
+    "gradient_saturation_fraction_max": "fraction of a quantised gradient on a rail, largest over the variables",
+    "gradient_near_rail_fraction_max": "fraction of a quantised gradient near a rail, largest over the variables",
+    "gradient_underflow_fraction_max": "fraction of a gradient that is not 0 but below half a grid step in magnitude, largest",
+    "update_saturation_fraction_max": "fraction of an update that is at or beyond a rail before its quantisation, largest",
+    "update_underflow_fraction_max": "fraction of an update that is not 0 but below half a grid step in magnitude, largest",
+    **{
+        f"{kind}_overflow_fraction": f"share of {what} beyond the rails of the grid once rounded, before it was clipped, "
+        "wrapped or zeroed; 0 without a grid"
+        for kind, what in KINDS.items()
+    },
+    "loss_is_finite": "1 if the loss is finite, else 0",
+    "grad_is_finite": "1 if all of g is finite, else 0",
+    "theta_is_finite_before": "1 if all of theta is finite before the update, else 0",
+    "theta_is_finite_after": "1 if all of theta is finite after the update, else 0",
+    "finite": "1 if everything in the step is finite, else 0",
+    "diverged": "1 if something is not finite or the loss passes its bound, else 0; the run ends with such a row",
 }
-"""Name of each metric of a step -> its definition."""
+"""Name of each metric -> its definition."""
+
+METRICS: dict[str, str] = {
+    name: DEFINITIONS[name]
+    for name in (
+        *(
+            "loss",
+            "accuracy",
+            "accuracy_held_out",
+            "loss_held_out",
+            "gain",
+            "eta_lambda_max",
+            "alpha_eta_lambda_max",
+            "alpha",
+            "alpha_applied",
+            "curvature",
+            "ema",
+        ),
+        *("norm_gradient", "norm_motion", "step_size", "still", "angle", "cosine", "radius_ratio"),
+        *FRACTIONS,
+        *LOST,
+    )
+}
+"""Those of the co-simulation's rows."""
+
+PUBLISHED_NAMES: dict[str, str] = {
+    "alpha_applied": "alpha",
+    "alpha": "alpha_would",
+    "curvature": "curvature_proxy",
+    "ema": "curvature_ema",
+    "eta_lambda_max": "stability_margin_lambda_raw",
+    "alpha_eta_lambda_max": "stability_margin_lambda_ctrl",
+}
+"""Metric -> the key that it was published under, where that is another one: a history of the harness has these keys."""
 
 
-def lambda_max(inputs: Floats) -> float:
-    """The largest eigenvalue of ``X^T X / rows`` for X of (rows, d): the sharpness of the linear layer's half-MSE."""
-    return float(np.linalg.eigvalsh(inputs.T @ inputs / len(inputs))[-1])
-
-
-class Distortion(NamedTuple):
-    """How an applied change differs from the intended one."""
-
-    angle: float  #: radians, 0..pi
-    cosine: float
-    radius_ratio: float
-
-
-def distortion(applied: Floats, intended: Floats) -> Distortion:
-    """Angle, cosine and ratio of the norms of two vectors of equal length."""
-    a, b = float(np.linalg.norm(applied)), float(np.linalg.norm(intended))
-    if a == 0 or b == 0:
-        return Distortion(math.pi / 2, 0.0, 1.0 if a == b else a / b if b else math.inf)
-    u, v = applied / a, intended / b
-    # Half the angle as an arctangent: the arccosine of a rounded cosine sees no angle below 1e-8.
-    angle = 2 * math.atan2(float(np.linalg.norm(u - v)), float(np.linalg.norm(u + v)))
-    return Distortion(angle, math.cos(angle), a / b)
-
-
-def fractions(now: Registers, before: Registers | None, elements: int) -> dict[str, float]:
-    """The per-element counters of one step as fractions of its elements.
-
-    Args:
-        now, before: the cumulative registers after this step and after the one before; None if they were clear.
-    """
-    return {name: _difference(now, before, name) / elements for name in FRACTIONS}
-
-
-def _difference(now: Any, before: Any, name: str) -> int:
-    return int((getattr(now, name) - (getattr(before, name) if before is not None else 0)) % (1 << COUNTER_BITS))
+def published(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The same under the published keys, in the order of the list."""
+    order = {name: place for place, name in enumerate(DEFINITIONS)}
+    names = sorted(row, key=lambda name: order.get(name, len(order)))
+    return {PUBLISHED_NAMES.get(name, name): row[name] for name in names}

@@ -9,16 +9,20 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from kappa_rtl.golden.training import layers as chain
-from kappa_rtl.golden.training.checks import counts, matrix, seeds, switches
-from kappa_rtl.golden.training.data import batches
-from kappa_rtl.golden.training.instrumented import train_instrumented
-from kappa_rtl.golden.training.layers import KINDS, Activation, BatchNorm, Dense, Layer
-from kappa_rtl.golden.training.losses import loss_of
-from kappa_rtl.golden.training.optimisers import Optimiser, make
-from kappa_rtl.golden.training.precision import PrecisionDict, ensure_precision_dict
-from kappa_rtl.golden.training.published import Law
-from kappa_rtl.golden.training.quantisers import layer_quantisers
+from ..network import layers as chain
+from ..network.checks import matrix, numbers, switches
+from ..network.layers import KINDS, Activation, BatchNorm, Dense, Layer
+from ..network.optimisers import Optimiser, make
+from ..network.precision import PrecisionDict, ensure_precision_dict
+from ..network.quantisers import layer_quantisers
+from ..numbers import whole
+from .batching import Batches
+from .instrumented import train_instrumented
+from .loop import Loop
+from .published import Law
+from .recipe import Recipe
+from .schedules import Schedule
+from .schedules import make as make_schedule
 
 Array = NDArray[Any]
 
@@ -69,7 +73,7 @@ class BaseModel:
             raise ValueError(f"dtype must be float32 or float64, not {dtype}")
         make(self.optimizer)
         if self.seed is not None:
-            seeds(seed=self.seed)
+            self.seed = whole("seed", self.seed, 0)
         if not (hasattr(self.dataset, "input_shape") and hasattr(self.dataset, "output_shape")):
             raise ValueError(f"dataset must have an input_shape and an output_shape, not {self.dataset!r}")
         self.input_shape = tuple(self.dataset.input_shape[1:])
@@ -112,7 +116,7 @@ class BaseModel:
         Args:
             seed: another seed, which the model keeps.
         """
-        seed = self.seed if seed is None else seed
+        seed = self.seed if seed is None else whole("seed", seed, 0)
         rng = np.random.default_rng(seed)
         self.seed = seed
         for layer in self.layers:
@@ -139,8 +143,8 @@ class BaseModel:
         for name, value in weights.items():
             if name not in there:
                 raise ValueError(f"weights must be of {', '.join(there)}, not {name!r}")
-            array = np.asarray(value)
-            if array.dtype.kind not in "iuf" or array.shape != there[name].shape:
+            array = numbers(name, value)
+            if array.dtype.kind == "b" or array.shape != there[name].shape:
                 raise ValueError(f"{name} must be numbers of shape {there[name].shape}, not {array.dtype} of {array.shape}")
             with np.errstate(over="ignore"):
                 made[name] = array.astype(self.dtype)
@@ -175,33 +179,47 @@ class BaseModel:
         return chain.forward(self.layers, inputs, training=False, quantisers=quantisers)[0]
 
     def train(
-        self, X: Array, Y: Array, epochs: int = 10, batch_size: int = 32, learning_rate: float = 0.01
+        self,
+        X: Array,
+        Y: Array,
+        epochs: int = 10,
+        batch_size: int = 32,
+        learning_rate: float = 0.01,
+        *,
+        drop_last: bool = False,
+        schedule: str | Schedule | None = None,
+        **recipe: Any,
     ) -> dict[str, NDArray[np.float64]]:
         """The plain loop: the model's own loss and optimiser, batches shuffled each epoch by its seed, nothing quantised.
 
+        Args:
+            drop_last, schedule: as in :func:`~kappa_rtl.golden.training.instrumented.train_instrumented`.
+            recipe: fields of :class:`~kappa_rtl.golden.training.recipe.Recipe`.
+
         Returns:
-            ``loss``: of every batch, before its update.
+            ``loss`` of every batch before its update, and ``skipped``, 1 where no step was made.
 
         Raises:
             ValueError: before the first step, with the argument, its value and the rule.
         """
-        counts(epochs=epochs, batch_size=batch_size)
-        inputs = matrix("X", X, self.input_shape[0], self.dtype)
-        targets = matrix("Y", Y, self.output_shape[0], self.dtype)
-        if len(inputs) != len(targets):
-            raise ValueError(f"Y must have a row for each of the {len(inputs)} of X, not {len(targets)}")
-        rate = Law(eta=learning_rate).eta
-        optimiser, loss = make(self.optimizer), loss_of(LOSS_NAMES[self.loss])
-        losses = []
-        for rows in batches(len(inputs), epochs, batch_size, shuffle=True, seed=self.seed or 0):
-            x, y = inputs[rows], targets[rows]
-            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a diverging run is a result
-                outputs, caches = chain.forward(self.layers, x, training=True)
-                losses.append(loss.value(outputs, y))
-                gradients = chain.backward(self.layers, caches, loss.gradient(outputs, y))
-                direction = optimiser.propose(chain.flatten(self.layers, gradients))
-                self.theta = self.theta - np.asarray(rate, self.dtype) * direction
-        return {"loss": np.array(losses, np.float64)}
+        batches = Batches(
+            X,
+            Y,
+            widths=(self.input_shape[0], self.output_shape[0]),
+            dtype=self.dtype,
+            epochs=epochs,
+            batch_size=batch_size,
+            seed=self.seed or 0,
+            drop_last=drop_last,
+        )
+        if any(isinstance(layer, BatchNorm) for layer in self.layers):
+            batches.refuse_single("batch normalisation")
+        law = Law(eta=learning_rate, enabled=False)
+        loop = Loop(self, None, law=law, optimiser=self.optimizer, loss_mode=LOSS_NAMES[self.loss], recipe=Recipe(**recipe))
+        loop.set_schedule(make_schedule(schedule, batches.steps))
+        loop.begin()
+        rows = [loop.step(x, y).row for x, y in batches]
+        return {name: np.array([row[name] for row in rows], np.float64) for name in ("loss", "skipped")}
 
     train_instrumented = train_instrumented
 
@@ -216,6 +234,7 @@ class LinearBlockModel(BaseModel):
         num_hidden: the units of each block.
         activation: of every block, one of the layers' kinds; None for none.
         use_batchnorm, use_bias: of every block; the bare Dense has a bias as the others have.
+        head: let the bare Dense follow even if the last block is as wide as the data, whose activation would else come last.
     """
 
     num_hidden: list[int] = field(default_factory=lambda: [64, 64])
@@ -223,24 +242,27 @@ class LinearBlockModel(BaseModel):
     use_batchnorm: bool = False
     use_bias: bool = True
     name: str = "LinearBlockModel"
+    head: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         given: Any = self.num_hidden
         if not isinstance(given, Sequence) or isinstance(given, str):
             raise ValueError(f"num_hidden must be a list of widths, not {self.num_hidden!r}")
-        switches(use_batchnorm=self.use_batchnorm, use_bias=self.use_bias)
+        switches(use_batchnorm=self.use_batchnorm, use_bias=self.use_bias, head=self.head)
         if self.activation is not None and (not isinstance(self.activation, str) or self.activation not in KINDS):
             raise ValueError(f"activation must be None or one of {', '.join(KINDS)}, not {self.activation!r}")
         for i, units in enumerate(self.num_hidden):
-            if isinstance(units, bool) or not isinstance(units, (int, np.integer)) or units < 1:
-                raise ValueError(f"num_hidden must hold integers of at least 1, not {units!r}")
-            self.layers.append(Dense(f"dense{i}", int(units), self.use_bias))
+            try:
+                width = whole("num_hidden", units, 1)
+            except ValueError:
+                raise ValueError(f"num_hidden must hold integers of at least 1, not {units!r}") from None
+            self.layers.append(Dense(f"dense{i}", width, self.use_bias))
             if self.activation is not None:
                 self.layers.append(Activation(f"activation{i}", self.activation))
             if self.use_batchnorm:
                 self.layers.append(BatchNorm(f"batchnorm{i}"))
         outputs = self.output_shape[0]
-        if not self.num_hidden or self.num_hidden[-1] != outputs:
+        if self.head or not self.num_hidden or self.num_hidden[-1] != outputs:
             self.layers.append(Dense(f"dense{len(self.num_hidden)}", outputs, self.use_bias))
         self.build()

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from amaranth.hdl import UnusedElaboratable
 
-from mutants import generator
+from support.mutants import generator
 
 from . import runner
 from .harness import Identity, Proof
 
 STEMS = ["rounding", "random", "update", "norm", "cells", "sqrt", "divider", "scalar", "programs"]
-STEMS += ["watchdog", "memory", "axi"]
+STEMS += ["watchdog", "memory", "axi", "frames", "crossing", "decide", "step"]
 
 
 def proofs(words: list[str]) -> list[Proof | Identity]:
@@ -47,7 +47,7 @@ def main() -> int:
     parser.add_argument("words", nargs="*", help="only proofs in whose name or text all of these occur")
     parser.add_argument("--out", type=Path, default=Path("build/prove"), help="where logs and traces go")
     parser.add_argument("--no-mutants", action="store_true", help="only the proofs")
-    parser.add_argument("--markdown", action="store_true", help="the table as in docs/proofs.md")
+    parser.add_argument("--markdown", action="store_true", help="the table as in docs/proofs-list.md")
     parser.add_argument("--jobs", "-j", type=int, default=1, help="proofs at a time")
     parser.add_argument("--timeout", type=int, default=600, help="seconds for each proof")
     args = parser.parse_args()
@@ -75,7 +75,7 @@ def main() -> int:
             with tempfile.TemporaryDirectory() as copies:
                 package = Path(copies) / f"prove_{number}_{index}"
                 generator(mutant, package)
-                found = runner.run(proof.refutation(), folder / f"mutant{index}", package.name, timeout=args.timeout)
+                found = runner.run(proof.refutation(), folder / f"mutant{index}", f"{package.name}.hw", timeout=args.timeout)
             rejected += found.status == "FAIL"
             if found.status != "FAIL":
                 faults.append(f"{proof.name}: mutant survives ({found.status}): {mutant.what}; log in {found.folder}")

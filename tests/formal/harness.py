@@ -2,7 +2,7 @@
 
 A claim is asserted in every cycle, whatever the inputs and the reset do. Proved by induction (what holds after power-up, and
 with a cycle in the next one too), it holds for ever. The same harness proves the reset: from *any* state of all registers, claims
-and lemmas hold in the cycle after a reset, from where the induction takes over.
+and lemmas hold in as many cycles after a reset as the induction is deep, which takes over from there.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from amaranth.asserts import AnyConst
-from amaranth.hdl import Assert, Assume, Elaboratable, Fragment, Instance, Module, ResetSignal, Signal, Value, ValueLike
+from amaranth.hdl import Assert, Assume, Cat, Elaboratable, Fragment, Instance, Module, ResetSignal, Signal, Value, ValueLike
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
-from mutants import Mutant
+from support.mutants import Mutant
 
 HW = "kappa_rtl.hw"
 
@@ -28,7 +28,7 @@ class Harness(Elaboratable):
     Attributes:
         m: the module in which ghosts are built.
         inputs: what the solver chooses in every cycle; the component's inputs are there already.
-        after_reset: set it to weaken everything to "in the cycle after a reset".
+        after_reset: set it to weaken everything to "in so many cycles after a reset"; 0 for always.
         promises_only: set it to leave the lemmas out.
         ecp5: set it to have the cells as they are for the ECP5, of the primitives in ``ecp5.v``.
         abstract_products: set it to have the multipliers' products free, the wires ``product`` of their cells.
@@ -38,10 +38,9 @@ class Harness(Elaboratable):
         self.m = Module()
         self.inputs: list[Signal] = []
         self.peeks: dict[str, str] = {}
-        self.after_reset = False
+        self.after_reset = 0
         self.abstract_products = False
         self.ecp5 = False
-        self._was_reset = Signal(reset_less=True)
         self._claims: list[tuple[Value, str]] = []
         self._lemmas: list[tuple[Value, str]] = []
         self.promises_only = False
@@ -51,7 +50,6 @@ class Harness(Elaboratable):
         for _, member, value in dut.signature.flatten(dut):
             if member.flow is In:
                 self.inputs.append(_signal(value))
-        self.m.d.sync += self._was_reset.eq(ResetSignal())
 
     def free(self, shape: Any, name: str) -> Signal:
         """A further input."""
@@ -110,9 +108,11 @@ class Harness(Elaboratable):
         self.claim(f"{name}: the payload stays until it is taken", Value.cast(port.payload) == payload, when=held)
 
     def elaborate(self, platform: Any) -> Module:
+        resets = Signal(self.after_reset, reset_less=True)  # in which of the last cycles there was one
+        self.m.d.sync += resets.eq(Cat(ResetSignal(), resets))
         for condition, what in self._claims + ([] if self.promises_only else self._lemmas):
             claimed = Signal(name="claim")
-            self.m.d.comb += claimed.eq(condition | (~self._was_reset if self.after_reset else 0))
+            self.m.d.comb += claimed.eq(condition | (~resets.any() if self.after_reset else 0))
             self.m.d.comb += Assert(claimed, what)
         return self.m
 
@@ -160,7 +160,7 @@ class Proof:
         name: of the block and the widths.
         what: in words.
         build: the harness around the components of a package.
-        kind: ``induction`` (for ever, from reset), ``reset`` (claims and lemmas, a cycle after a reset from any state),
+        kind: ``induction`` (for ever, from reset), ``reset`` (claims and lemmas, ``depth`` cycles after a reset from any state),
             ``bound`` (all of the first ``depth`` cycles from reset) or ``any state`` (the same, but from every state that the
             harness assumes, whatever the other registers hold).
         depth: of the induction or the bound, in cycles.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import reduce
 from operator import and_, or_
 from typing import Any, NamedTuple
@@ -51,7 +52,7 @@ class Program:
     def __init__(
         self, package: str, ops: tuple[str, ...], fmt: ScalarFormat, *, free: bool, chunk: int | None = None, **sizes: Any
     ) -> None:
-        module = component(package, "scalar")
+        module, made = component(package, "scalar.unit"), component(package, "scalar.operations")
         whole = module.CHUNK
         module.CHUNK = self.chunk = chunk or whole
         try:
@@ -59,14 +60,14 @@ class Program:
             if free:
                 unit.divider, unit.root = Free(unit.divider), Free(unit.root)
             self.h = h = Harness(unit)
-            cycles = [unit.cycles(module.Operation[op]) for op in ops]
-            limit = max(unit.division if "QUOTIENT" in ops else unit.latency[module.Operation[ops[-1]]], sum(cycles))
+            cycles = [unit.cycles(made.Operation[op]) for op in ops]
+            limit = max(unit.division if "QUOTIENT" in ops else unit.latency[made.Operation[ops[-1]]], sum(cycles))
         finally:
             module.CHUNK = whole
         m, self.inside = h.m, h.internal
         self.fmt, self.ops, self.free = fmt, ops, free
-        program = [module.Operation[op] for op in ops]
-        layout, x = module.scalar_layout(fmt), unit.x
+        program = [made.Operation[op] for op in ops]
+        layout, x = made.scalar_layout(fmt), unit.x
         takes_y, digits = ops[0] not in ("LOAD", "ROOT"), {"QUOTIENT", "ROOT"} & set(ops)
         self.divides, self.roots = "QUOTIENT" in ops, "ROOT" in ops
 
@@ -288,7 +289,7 @@ def idle(unit: Any, inside: dict[str, Signal], *, digits: bool) -> Value:
 
 def depth(unit: Any, ops: tuple[str, ...]) -> int:
     """Cycles of a whole program and its claims."""
-    operation = component(type(unit).__module__.rpartition(".")[0], "scalar").Operation
+    operation = sys.modules[type(unit).__module__].Operation
     cycles = sum(unit.cycles(operation[op]) for op in ops)
     most = max(unit.latency[operation[op]] for op in ops)
     return int(max(cycles, most)) + PAUSES + 5

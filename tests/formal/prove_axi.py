@@ -7,14 +7,14 @@ from typing import Any
 
 from amaranth.hdl import Cat, Const, Mux, Signal, Value
 
-from mutants import Mutant
+from support.mutants import Mutant
 
 from .harness import Harness, Proof, component
 
 
 def registers(package: str) -> Any:
     """A map of each access: of two words, of signed and of several fields, with a gap, in two groups of sixteen words."""
-    module = component(package, "registers")
+    module = component(package, "bus.registers")
     access, register, field = module.Access, module.Register, module.Field
     return module.RegisterMap(
         (
@@ -23,7 +23,7 @@ def registers(package: str) -> Any:
                 name="control",
                 offset=4,
                 access=access.RW,
-                fields=(field(name="on", reset=1), field(name="level", lsb=4, width=6, signed=True, reset=-3)),
+                fields=(field(name="on", reset=1, restarts=True), field(name="level", lsb=4, width=6, signed=True, reset=-3)),
             ),
             register(name="events", offset=12, access=access.W1C, fields=(field(name="one"), field(name="other", lsb=9))),
             register(name="wide", offset=16, access=access.RW, fields=(field(width=40),)),
@@ -38,7 +38,7 @@ def file(package: str) -> Harness:
 
     A transaction that is asked for is kept in a ghost until it was answered; it may be answered while the next one is asked for.
     """
-    module = component(package, "axi")
+    module = component(package, "bus.file")
     dut = module.RegisterFile(registers(package))
     h = Harness(dut)
     m, inside = h.m, h.internal
@@ -47,21 +47,22 @@ def file(package: str) -> Harness:
     # Reads: one answered, one ahead.
     asked = dut.s_axi_arvalid & dut.s_axi_arready
     taken = dut.s_axi_rvalid & dut.s_axi_rready
-    ahead, settled = h.ghost(1, "ahead"), h.ghost(1, "settled")
+    ahead, settled = h.ghost(1, "ahead"), h.ghost(3, "settled")
     answers = h.ghost(1, "answers")
     place = h.ghost(10, "place")
-    begins = ahead & settled & ~answers
+    begins = ahead & settled[-1] & ~answers
     with m.If(taken):
         m.d.sync += answers.eq(0)
     with m.If(begins):
         m.d.sync += [answers.eq(1), ahead.eq(0)]
     with m.If(asked):
         m.d.sync += [ahead.eq(1), place.eq(dut.s_axi_araddr[2:])]
-    m.d.sync += settled.eq(ahead & ~begins)
+    m.d.sync += settled.eq(Mux(begins, 0, Cat(ahead, settled)))
     h.claim("a read is answered, in time, and only if it was asked for", dut.s_axi_rvalid == answers)
     h.claim("one read ahead of the answer", dut.s_axi_arready == ~ahead)
     h.lemma("a read's address", inside["read_address"] == place, when=ahead)
     h.lemma("a read begins", inside["read_acts"] == begins)
+    h.lemma("a read settles", (inside["settled"] == settled) & (ahead | (settled == 0)))
     h.lemma("a read waits", inside["has_read_address"] == ahead)
     words: dict[int, Value] = {
         0: Const(0x4B415041, 32),
@@ -74,13 +75,14 @@ def file(package: str) -> Harness:
         16: Value.cast(stored.order.go),
         18: values.found.value[:32],
         19: values.found.value[32:],
+        **dict.fromkeys((2, 17), Const(0, 32)),  # no registers, but each beside one
     }
     word, there = Signal(32), Signal()
     with m.Switch(place):
         for at, value in words.items():
             with m.Case(at):
                 m.d.comb += [word.eq(value), there.eq(1)]
-    before = h.past(word, "word")  # what stood as the address was looked up
+    before = h.past(h.past(word, "word"), "word_before")  # what stood as the address was looked up
     held_word, held_there = h.ghost(32, "held_word"), h.ghost(1, "held_there")
     with m.If(begins):
         m.d.sync += [held_word.eq(before), held_there.eq(there)]
@@ -110,13 +112,13 @@ def file(package: str) -> Harness:
     h.lemma("a write's address", inside["write_address"] == target, when=has_place)
     h.lemma("a write's data", (inside["write_data"] == data) & (inside["strobes"] == strobes), when=has_data)
     reply = h.ghost(2, "reply")
-    writable = {1, 3, 4, 5, 16}
+    refused = {0, 18, 19}
     with m.If(acts):
         m.d.sync += reply.eq(3)
         with m.Switch(target):
             for at in words:
                 with m.Case(at):
-                    m.d.sync += reply.eq(0 if at in writable else 2)
+                    m.d.sync += reply.eq(Mux(strobes.any(), 2, 0) if at in refused else 0)
     h.claim("the answer to a write", dut.s_axi_bresp == reply, when=replies)
     h.keeps(_Stream(dut.s_axi_bvalid, dut.s_axi_bready, dut.s_axi_bresp), "write")
 
@@ -133,14 +135,17 @@ def file(package: str) -> Harness:
         strobed = mask[low : low + len(found)]
         with m.If(acts & (target == at)):
             m.d.sync += ghost.eq((ghost & ~strobed) | (data[low : low + len(found)] & strobed))
+        if name == "control.on":
+            with m.If(dut.restart):
+                m.d.sync += ghost.eq(reset)
         h.claim(f"{name} is as it was written", found == ghost)
     for name, low in (("one", 0), ("other", 9)):
         ghost = h.ghost(1, f"event_{name}")
         cleared = acts & (target == 3) & data[low] & mask[low]
-        m.d.sync += ghost.eq((ghost & ~cleared) | raised.events[name])
+        m.d.sync += ghost.eq(((ghost & ~cleared) | raised.events[name]) & ~dut.restart)
         h.claim(f"event {name}: set by the unit, cleared by writing one", stored.events[name] == ghost)
     order = h.ghost(1, "order")
-    m.d.sync += order.eq((order & ~done.order.go) | (acts & (target == 16) & data[0] & mask[0]))
+    m.d.sync += order.eq(((order & ~done.order.go) | (acts & (target == 16) & data[0] & mask[0])) & ~dut.restart)
     h.claim("the order stands until it is carried out", stored.order.go == order)
     return h
 
@@ -153,20 +158,26 @@ class _Stream:
 
 
 MUTANTS = (
-    Mutant("axi.py", "& ~self.s_axi_bvalid & ~acts)", "& ~acts)", "a write acts before the last answer was taken"),
-    Mutant("axi.py", "acts.eq(has_address & settled & ~self.s_axi_rvalid)", "acts.eq(has_address & settled)", "a read overtakes an answer that waits"),
-    Mutant("axi.py", "m.d.sync += bits.eq((bits & ~strobed) | (new & strobed))", "m.d.sync += bits.eq(new)", "byte strobes are not heeded"),
-    Mutant("axi.py", "has_address & settled & ~", "has_address & ~", "an answer is read before its word was found"),
-    Mutant("axi.py", "bits.eq(bits & ~(new & strobed))", "bits.eq(bits & new)", "writing zero clears an event"),
-    Mutant("axi.py", "zip(bits, new & strobed", "zip(bits, bits | (new & strobed)", "a zero asks again for an order that is carried out now"),
+    Mutant("bus/file.py", "& ~self.s_axi_bvalid & ~acts)", "& ~acts)", "a write acts before the last answer was taken"),
+    Mutant("bus/file.py", "acts.eq(has_address & settled[-1] & ~self.s_axi_rvalid)", "acts.eq(has_address & settled[-1])", "a read overtakes an answer that waits"),
+    Mutant("bus/file.py", "with m.If(strobed[bits_of.start]):", "with m.If(1):", "byte strobes are not heeded"),
+    Mutant("bus/file.py", "has_address & settled[-1] & ~", "has_address & settled[0] & ~", "an answer is read before its word was found"),
+    Mutant("bus/file.py", "address[4:] == block", "address[4:] == block + 1", "the block of words is another one's"),
+    Mutant("bus/file.py", "beside: Const(1 << WORD, WORD + 1)", "beside: Const(0, WORD + 1)", "a word beside a register is refused"),
+    Mutant("bus/file.py", "strobes_any.eq(mask.any())", "strobes_any.eq(1)", "a write of no byte is refused"),
+    Mutant("bus/file.py", "bits.eq(bits & ~(new & strobed))", "bits.eq(bits & new)", "writing zero clears an event"),
+    Mutant("bus/file.py", "part.restarts or register.access", "register.access", "a restart leaves a field as it is"),
+    Mutant("bus/file.py", "register.access is not Access.RW:", "register.access is Access.W1S:", "a restart leaves events up"),
+    Mutant("bus/file.py", "zip(bits, new & strobed", "zip(bits, bits | (new & strobed)", "a zero asks again for an order that is carried out now"),
 )  # fmt: skip
 PROOFS = [
     Proof(
         "AXI4-Lite registers",
-        "an answer a transaction, in order, in time, held; the word, SLVERR, DECERR; strobes, events, orders",
+        "an answer a transaction, in order, in time, held; the word, SLVERR, DECERR; strobes, events, orders, restarts",
         file,
+        depth=4,
         mutants=MUTANTS,
-        depth_mutants=10,
+        depth_mutants=14,
     ),
     Proof("AXI4-Lite registers", "after a reset from any state as after power-up", file, "reset"),
 ]

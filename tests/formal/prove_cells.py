@@ -11,7 +11,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from kappa_rtl.golden.config import ThrottleConfig
-from mutants import Mutant
+from support.mutants import Mutant
 
 from .harness import Harness, Proof, component
 
@@ -62,7 +62,7 @@ def cells(package: str, kind: str, ecp5: bool) -> Harness:
 
 def chains(package: str) -> Iterator[Use]:
     """Every chain of the scalar unit, by the two functions with which it is made there."""
-    chain = component(package, "chain")
+    chain = component(package, "cells.chain")
     made: dict[tuple[int, int], tuple[Any, Any, int]] = {}
 
     class Recorded(chain.Chain):
@@ -73,8 +73,8 @@ def chains(package: str) -> Iterator[Use]:
     with mock.patch.object(chain, "Chain", Recorded):
         for bits in (24, 32):
             config = CONFIG.replace(mantissa_bits=bits)
-            Fragment.get(component(package, "scalar").ScalarUnit.for_config(config), None)
-            Fragment.get(component(package, "sqrt").SquareRoot(2 * bits, bits), None)
+            Fragment.get(component(package, "scalar.unit").ScalarUnit.for_config(config), None)
+            Fragment.get(component(package, "scalar.sqrt").SquareRoot(2 * bits, bits), None)
     for (width, table), (one, other, inputs) in sorted(made.items()):
 
         def build(m: Module, name: str, *operands: Value, one: Any = one, other: Any = other) -> Any:
@@ -98,7 +98,7 @@ def choices(package: str) -> Iterator[Use]:
     for count in range(1, 9):
 
         def build(m: Module, name: str, bits: Value, number: Value) -> Any:
-            return component(package, "choose").choose(m, name, list(bits), number)
+            return component(package, "cells.choose").choose(m, name, list(bits), number)
 
         places = unsigned((count - 1).bit_length())
         yield Use(
@@ -123,7 +123,7 @@ def gates(package: str) -> Iterator[Use]:
         width = 3 if max(widths) == 1 else max(widths)
 
         def build(m: Module, cell: str, *operands: Value, function: Any = function, width: int = width) -> Any:
-            return component(package, "gate").gates(m, cell, width, function, *operands)
+            return component(package, "cells.gate").gates(m, cell, width, function, *operands)
 
         def meant(*operands: Value, function: Any = function, width: int = width) -> Any:
             return _bitwise(function, *(word.replicate(width) if len(word) == 1 else word for word in operands))
@@ -133,8 +133,8 @@ def gates(package: str) -> Iterator[Use]:
 
 def carries(package: str) -> Iterator[Use]:
     """Of the widths that the throttle has, and of one more, as two bits share a cell."""
-    carry = component(package, "carry")
-    throttle = Fragment.get(component(package, "throttle").Throttle(CONFIG), None)
+    carry = component(package, "cells.carry")
+    throttle = Fragment.get(component(package, "units.throttle").Throttle(CONFIG), None)
     made = set(_instances(throttle, f"{carry.CELL}_"))
     for kind, width in sorted({(kind, width + more) for kind, width in made for more in (0, 1)}):
         bits, word, build, meant = {
@@ -172,39 +172,48 @@ WHAT = {
 FORM = "assign g[i] = TABLE[{2'b00, b[i], a[i]}]"
 MUTANTS = {
     ("chain", False): (
-        Mutant("chain.v", FORM, "assign g[i] = TABLE[{2'b10, b[i], a[i]}]", "a carry is that of other rows of the table"),
-        Mutant("chain.py", "sum(bit << row for", "1 ^ sum(bit << row for", "a bit of the table, where all are zero"),
+        Mutant("cells/chain.v", FORM, "assign g[i] = TABLE[{2'b10, b[i], a[i]}]", "a carry is that of other rows of the table"),
+        Mutant("cells/chain.py", "sum(bit << row for", "1 ^ sum(bit << row for", "a bit of the table, where all are zero"),
     ),
     ("chain", True): (
-        Mutant("chain.py", "sum(bit << row for", "1 ^ sum(bit << row for", "a bit of the table, where all are zero"),
-        Mutant("chain.py", "sum(bit << row for", "1 << 13 ^ sum(bit << row for", "a bit of the table of four inputs"),
-        Mutant("chain.v", ".INIT1(TABLE)", ".INIT1(TABLE ^ 16'h0800)", "a bit of every other table"),
-        Mutant("chain.v", "assign carry[0] = 1'b0", "assign carry[0] = 1'b1", "the chain begins with a carry"),
+        Mutant("cells/chain.py", "sum(bit << row for", "1 ^ sum(bit << row for", "a bit of the table, where all are zero"),
+        Mutant("cells/chain.py", "sum(bit << row for", "1 << 13 ^ sum(bit << row for", "a bit of the table of four inputs"),
+        Mutant("cells/chain.v", ".INIT1(TABLE)", ".INIT1(TABLE ^ 16'h0800)", "a bit of every other table"),
+        Mutant("cells/chain.v", "assign carry[0] = 1'b0", "assign carry[0] = 1'b1", "the chain begins with a carry"),
     ),
-    ("choose", False): (Mutant("choose.v", "assign o = of[select]", "assign o = of[select[1:0]]", "its upper half is not seen"),),
+    ("choose", False): (
+        Mutant("cells/choose.v", "assign o = of[select]", "assign o = of[select[1:0]]", "its upper half is not seen"),
+    ),
     ("choose", True): (
-        Mutant("choose.v", "16'hcaca", "16'hcaea", "a bit of a table"),
+        Mutant("cells/choose.v", "16'hcaca", "16'hcaea", "a bit of a table"),
         Mutant(
-            "choose.v", ".ALUT(two[2*k+1]), .BLUT(two[2*k])", ".ALUT(two[2*k]), .BLUT(two[2*k+1])", "a lower bit for an upper one"
+            "cells/choose.v",
+            ".ALUT(two[2*k+1]), .BLUT(two[2*k])",
+            ".ALUT(two[2*k]), .BLUT(two[2*k+1])",
+            "a lower bit for an upper one",
         ),
-        Mutant("choose.v", "COUNT > 6", "COUNT > 7", "of seven bits the last one is lost"),
+        Mutant("cells/choose.v", "COUNT > 6", "COUNT > 7", "of seven bits the last one is lost"),
     ),
     ("gate", False): (
-        Mutant("gate.v", "TABLE[{d[i], c[i], b[i], a[i]}]", "TABLE[{d[i], b[i], c[i], a[i]}]", "two operands change places"),
-        Mutant("gate.py", "<< row for row in range(16)", "<< row for row in range(15)", "the last row of the table is lost"),
+        Mutant(
+            "cells/gate.v", "TABLE[{d[i], c[i], b[i], a[i]}]", "TABLE[{d[i], b[i], c[i], a[i]}]", "two operands change places"
+        ),
+        Mutant(
+            "cells/gate.py", "<< row for row in range(16)", "<< row for row in range(15)", "the last row of the table is lost"
+        ),
     ),
     ("gate", True): (
-        Mutant("gate.v", ".C(c[i]), .D(d[i])", ".C(d[i]), .D(c[i])", "two operands change places"),
-        Mutant("gate.v", ".INIT(TABLE)", ".INIT(TABLE ^ 16'h0100)", "a bit of the table"),
+        Mutant("cells/gate.v", ".C(c[i]), .D(d[i])", ".C(d[i]), .D(c[i])", "two operands change places"),
+        Mutant("cells/gate.v", ".INIT(TABLE)", ".INIT(TABLE ^ 16'h0100)", "a bit of the table"),
     ),
     ("carry", False): (
-        Mutant("carry.v", "half & (a[0] ^ b[0])", "half", "a tie rounds up"),
-        Mutant("carry.v", "assign o = a + (s ? c : b)", "assign o = a + (s ? b : c)", "the other operand"),
+        Mutant("cells/carry.v", "half & (a[0] ^ b[0])", "half", "a tie rounds up"),
+        Mutant("cells/carry.v", "assign o = a + (s ? c : b)", "assign o = a + (s ? b : c)", "the other operand"),
     ),
     ("carry", True): (
-        Mutant("carry.v", ".INIT1(16'hA9AA)", ".INIT1(16'hA8AA)", "a bit of the difference's table"),
-        Mutant("carry.v", ".INIT0(16'h569A)", ".INIT0(16'h569E)", "a bit of the sum's table"),
-        Mutant("carry.v", "16'h060E", "16'h0606", "a bit of the rounding's table"),
+        Mutant("cells/carry.v", ".INIT1(16'hA9AA)", ".INIT1(16'hA8AA)", "a bit of the difference's table"),
+        Mutant("cells/carry.v", ".INIT0(16'h569A)", ".INIT0(16'h569E)", "a bit of the sum's table"),
+        Mutant("cells/carry.v", "16'h060E", "16'h0606", "a bit of the rounding's table"),
     ),
 }
 PROOFS = [

@@ -6,7 +6,7 @@ from typing import Any
 
 from amaranth.hdl import Cat, Const, Mux
 
-from mutants import Mutant
+from support.mutants import Mutant
 
 from .harness import Harness, Identity, Proof, component
 
@@ -17,7 +17,7 @@ def divider(package: str, bits: int) -> Harness:
     The product of quotient and divisor is a ghost of its own that grows by sums, as the quotient does: that it is their
     product is the identity ``(2 * q + d) * b == 2 * (q * b) + d * b``, and no multiplication has to be solved.
     """
-    dut = component(package, "divider").Divider(bits)
+    dut = component(package, "scalar.divider").Divider(bits)
     h = Harness(dut)
     m, inside = h.m, h.internal
     quotient, trial, busy, running, count = (inside[name] for name in ("quotient", "trial", "busy", "running", "count"))
@@ -108,13 +108,17 @@ def divider(package: str, bits: int) -> Harness:
 
 
 MUTANTS = (
-    Mutant("divider.py", "below.eq(below | (count[2] & ~positive))", "below.eq(0)", "a quotient below one keeps its exponent"),
-    Mutant("divider.py", "Cat(positive & ~count[1], quotient)", "Cat(positive, quotient)", "the dividend's sign is a digit"),
-    Mutant("divider.py", "with m.If(~busy | done):", "with m.If(done):", "the trial is not empty when a dividend comes"),
-    Mutant("divider.py", "1 - operand if positive else operand", "1 - operand", "what a zero took off stays off"),
-    Mutant("divider.py", "Cat(positive, trial[:-1])", "Cat(0, trial[:-1])", "a subtraction lacks its carry"),
-    Mutant("divider.py", "done & self.o.ready", "done", "the operands are let go before the quotient is taken"),
-    Mutant("divider.py", "Cat(0, divisor, 1)", "Cat(0, divisor[1:], 0, 1)", "the divisor is halved"),
+    Mutant(
+        "scalar/divider.py", "below.eq(below | (count[2] & ~positive))", "below.eq(0)", "a quotient below one keeps its exponent"
+    ),
+    Mutant(
+        "scalar/divider.py", "Cat(positive & ~count[1], quotient)", "Cat(positive, quotient)", "the dividend's sign is a digit"
+    ),
+    Mutant("scalar/divider.py", "with m.If(~busy | done):", "with m.If(done):", "the trial is not empty when a dividend comes"),
+    Mutant("scalar/divider.py", "1 - operand if positive else operand", "1 - operand", "what a zero took off stays off"),
+    Mutant("scalar/divider.py", "Cat(positive, trial[:-1])", "Cat(0, trial[:-1])", "a subtraction lacks its carry"),
+    Mutant("scalar/divider.py", "done & self.o.ready", "done", "the operands are let go before the quotient is taken"),
+    Mutant("scalar/divider.py", "Cat(0, divisor, 1)", "Cat(0, divisor[1:], 0, 1)", "the divisor is halved"),
 )
 
 
@@ -151,7 +155,9 @@ PROOFS = [
         lambda package: divider(package, 24),
         "reset",
         mutants=(
-            Mutant("divider.py", "busy = Signal()", "busy = Signal(reset_less=True)", "a division goes on through a reset"),
+            Mutant(
+                "scalar/divider.py", "busy = Signal()", "busy = Signal(reset_less=True)", "a division goes on through a reset"
+            ),
         ),
     ),
 ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from mutants import Mutant
+from support.mutants import Mutant
 
 from .harness import Harness, Proof, component
 
 
 def memory(package: str, width: int, depth: int) -> Harness:
     """One word, of any address: a ghost holds what was written there last, and follows its reads through the two stages."""
-    dut = component(package, "memory").BlockMemory(width, depth)
+    dut = component(package, "cells.memory").BlockMemory(width, depth)
     h = Harness(dut)
     m = h.m
     address = h.free(dut.write_address.shape(), "address")
@@ -37,8 +37,8 @@ PROOFS = [
         "bound",
         8,
         mutants=(
-            Mutant("memory.v", "if (read) fetched", "fetched", "the memory reads on while its words are held up"),
-            Mutant("memory.v", "if (read_output) out", "out", "the memory's output register does not wait"),
+            Mutant("cells/memory.v", "if (read) fetched", "fetched", "the memory reads on while its words are held up"),
+            Mutant("cells/memory.v", "if (read_output) out", "out", "the memory's output register does not wait"),
         )
         if depth == 16
         else (),

@@ -8,14 +8,16 @@ from typing import Any
 
 from amaranth.hdl import Const, Mux, signed
 
-from mutants import Mutant
+from support.mutants import Mutant
 
 from .harness import Harness, Proof, component
 
 
 def sum_of_squares(package: str, lanes: int, width: int, energy_bits: int, tail: int, *, either: bool = False) -> Harness:
     """What is accumulated, and every square still on its way, make the sum of the squares of all accepted differences."""
-    dut = component(package, "norm").SumOfSquares(lanes=lanes, width=width, energy_bits=energy_bits, tail=tail, either=either)
+    dut = component(package, "lanes.norm").SumOfSquares(
+        lanes=lanes, width=width, energy_bits=energy_bits, tail=tail, either=either
+    )
     h = Harness(dut)
     m, inside = h.m, h.internal
     stages = dut.latency - 1
@@ -109,11 +111,11 @@ def sum_of_squares(package: str, lanes: int, width: int, energy_bits: int, tail:
 
 
 SUM_MUTANTS = (
-    Mutant("norm.py", "if lane >= self.tail:", "if lane > self.tail:", "the first lane beyond N enters the sum"),
-    Mutant("norm.py", "with m.Elif(valid):", "with m.Else():", "what is no beat enters the sum"),
-    Mutant("norm.py", "m.d.sync += odd.eq(terms[-1])", "m.d.sync += odd.eq(0)", "the odd lane is left out"),
+    Mutant("lanes/norm.py", "if lane >= self.tail:", "if lane > self.tail:", "the first lane beyond N enters the sum"),
+    Mutant("lanes/norm.py", "with m.Elif(valid):", "with m.Else():", "what is no beat enters the sum"),
+    Mutant("lanes/norm.py", "m.d.sync += odd.eq(terms[-1])", "m.d.sync += odd.eq(0)", "the odd lane is left out"),
     Mutant(
-        "norm.py",
+        "lanes/norm.py",
         "m.d.comb += [self.i.ready.eq(~closed),",
         "m.d.comb += [self.i.ready.eq(1),",
         "the next sum's beats enter this one",
@@ -121,7 +123,7 @@ SUM_MUTANTS = (
 )
 EITHER_MUTANTS = (
     Mutant(
-        "norm.py",
+        "lanes/norm.py",
         "subtrahend, other, self.width + 1",
         "subtrahend, subtrahend, self.width + 1",
         "one of the subtrahends is not seen",
@@ -152,6 +154,6 @@ PROOFS = [
         "after a reset from any state as after power-up",
         lambda package: sum_of_squares(package, 3, 16, 42, 2),
         "reset",
-        mutants=(Mutant("norm.py", "clears = Signal(init=1)", "clears = Signal()", "the sum survives a reset"),),
+        mutants=(Mutant("lanes/norm.py", "clears = Signal(init=1)", "clears = Signal()", "the sum survives a reset"),),
     ),
 ]

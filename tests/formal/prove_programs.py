@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from amaranth.hdl import Cat, Const, Module, Mux, ResetSignal, Signal, Value, signed
 
 from kappa_rtl.golden.formats import ScalarFormat
-from mutants import Mutant
+from support.mutants import Mutant
 
 from .harness import Harness, Proof, component
 
@@ -97,8 +97,8 @@ class Run:
     """A run of a program, after a reset from any state; the host's operands hold steady."""
 
     def __init__(self, package: str, program: Any, **options: Any) -> None:
-        scalar, sequencer = component(package, "scalar"), component(package, "sequencer")
-        unit = scalar.ScalarUnit(fmt=FORMAT, **STEP)
+        scalar, sequencer = component(package, "scalar.operations"), component(package, "scalar.sequencer")
+        unit = component(package, "scalar.unit").ScalarUnit(fmt=FORMAT, **STEP)
         literals = {"one": scalar.constant(FORMAT.one, FORMAT), "step_grid": unit.literal(unit.step_exponent)}
         operands = dict.fromkeys(options.pop("host")) | (literals if "eta" in options.pop("with_literals", ()) else {})
         self.dut = dut = sequencer.Alone(unit, program, operands=operands, **options)
@@ -142,7 +142,11 @@ class Run:
 
 
 def average(package: str) -> Harness:
-    ema, sequencer, op = component(package, "ema"), component(package, "sequencer"), component(package, "scalar").Operation
+    ema, sequencer, op = (
+        component(package, "scalar.ema"),
+        component(package, "scalar.sequencer"),
+        component(package, "scalar.operations").Operation,
+    )
     between = sequencer.Do("value", op.LOAD, "value", store="kept")  # C in its place, and the rest: as in a step
     run = Run(package, (*ema.KEEP, between, *ema.EMA), taken=("ema", "value"), host=("keep", "rho"))
     x, exact = run.inputs, Exact(run.h.m, FORMAT)
@@ -156,7 +160,7 @@ def average(package: str) -> Harness:
 
 
 def law(package: str) -> Harness:
-    clamp = component(package, "clamp")
+    clamp = component(package, "scalar.clamp")
     host, conditions = ("gain", "bias", "num", "alpha_min", "eta", "cap"), ("instant", "average", "off", "grows")
     run = Run(
         package,
@@ -198,10 +202,10 @@ PROOFS = [
         "any state",
         40,
         (
-            Mutant("ema.py", 'Operation.MUL, "keep"', 'Operation.MUL, "rho"', "the average keeps rho of itself"),
-            Mutant("ema.py", 'Do("join", Operation.ADD', 'Do("join", Operation.MAX', "the larger part instead of the sum"),
-            Mutant("ema.py", 'store="curvature"', 'store="kept"', "rho's product takes the place of what was kept"),
-            Mutant("scalar.py", "raised[0] & (sticky | ~up)", "raised[0]", "ties round up"),
+            Mutant("scalar/ema.py", 'Operation.MUL, "keep"', 'Operation.MUL, "rho"', "the average keeps rho of itself"),
+            Mutant("scalar/ema.py", 'Do("join", Operation.ADD', 'Do("join", Operation.MAX', "the larger part instead of the sum"),
+            Mutant("scalar/ema.py", 'store="curvature"', 'store="kept"', "rho's product takes the place of what was kept"),
+            Mutant("scalar/unit.py", "raised[0] & (sticky | ~up)", "raised[0]", "ties round up"),
         ),
         solver="bitwuzla",
     ),
@@ -212,11 +216,11 @@ PROOFS = [
         "any state",
         64,
         (
-            Mutant("clamp.py", 'Operation.MAX, "alpha_min"', 'Operation.MIN, "alpha_min"', "alpha_min is an upper bound"),
-            Mutant("clamp.py", 'Operation.MIN, "one"', 'Operation.MAX, "one"', "1 is a lower bound"),
-            Mutant("clamp.py", 'Operation.MAX, "curvature"', 'Operation.LOAD, "curvature"', "source max sees C alone"),
-            Mutant("clamp.py", 'instead={"grows": Operation.MIN}', "instead={}", "the cap is not applied"),
-            Mutant("clamp.py", 'then={"off": "unthrottled"}', "then={}", "alpha is applied although not enabled"),
+            Mutant("scalar/clamp.py", 'Operation.MAX, "alpha_min"', 'Operation.MIN, "alpha_min"', "alpha_min is an upper bound"),
+            Mutant("scalar/clamp.py", 'Operation.MIN, "one"', 'Operation.MAX, "one"', "1 is a lower bound"),
+            Mutant("scalar/clamp.py", 'Operation.MAX, "curvature"', 'Operation.LOAD, "curvature"', "source max sees C alone"),
+            Mutant("scalar/clamp.py", 'instead={"grows": Operation.MIN}', "instead={}", "the cap is not applied"),
+            Mutant("scalar/clamp.py", 'then={"off": "unthrottled"}', "then={}", "alpha is applied although not enabled"),
         ),
         solver="bitwuzla",
     ),

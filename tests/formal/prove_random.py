@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat
 
-from mutants import Mutant
+from support.mutants import Mutant
 
 from .harness import Harness, Proof, component
 
 
 def generator(package: str, seed: int) -> Harness:
     """``b[n] = b[n-63] ^ b[n-62]``: a ghost holds the last 63 bits, and goes a bit at a time."""
-    module = component(package, "random")
+    module = component(package, "lanes.random")
     dut = module.LaneGenerator(seed)
     h = Harness(dut)
     m, degree, draw = h.m, module.DEGREE, module.DRAW_BITS
@@ -34,8 +34,8 @@ PROOFS = [
         "16 bits of the recurrence b[n] = b[n-63] ^ b[n-62] a cycle, the first highest; never all zeros",
         lambda package: generator(package, SEED),
         mutants=(
-            Mutant("random.py", "bits[1 : DRAW_BITS + 1]", "bits[2 : DRAW_BITS + 2]", "another recurrence"),
-            Mutant("random.py", "with m.If(self.enable):", "with m.If(1):", "it draws although nobody asks"),
+            Mutant("lanes/random.py", "bits[1 : DRAW_BITS + 1]", "bits[2 : DRAW_BITS + 2]", "another recurrence"),
+            Mutant("lanes/random.py", "with m.If(self.enable):", "with m.If(1):", "it draws although nobody asks"),
         ),
         depth_mutants=5,
     ),

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, signed
+from amaranth.hdl import Cat, Module, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from kappa_rtl.golden.formats import Fixed, Overflow, Rounding
-from mutants import Mutant
+from support.mutants import Mutant
 
 from . import wide
 from .harness import Harness, Proof, component
@@ -40,7 +40,7 @@ class Rounded(wiring.Component):
 
 
 def rounded(package: str, bits: int, places: int, mode: Rounding) -> Harness:
-    dut = Rounded(component(package, "rounding"), bits, places, mode)
+    dut = Rounded(component(package, "lanes.rounding"), bits, places, mode)
     h = Harness(dut)
     h.claim("what the mode defines", wide.is_rounded(dut.i, places, dut.o, mode))
     h.claim("the bias formula gives the same", wide.rounded(dut.i, places, mode) == dut.o)
@@ -72,7 +72,7 @@ class Fitted(wiring.Component):
 
 
 def fitted(package: str, bits: int, fmt: Fixed) -> Harness:
-    dut = Fitted(component(package, "rounding"), bits, fmt)
+    dut = Fitted(component(package, "lanes.rounding"), bits, fmt)
     h = Harness(dut)
     low, high = fmt.rails
     h.claim("within the rails by the overflow mode", dut.o == wide.fitted(dut.i, fmt))
@@ -84,21 +84,48 @@ def fitted(package: str, bits: int, fmt: Fixed) -> Harness:
     return h
 
 
+class Dithered(wiring.Component):
+    """A value cut off after a centred random number was added."""
+
+    def __init__(self, rounding: Any, bits: int, places: int, random: int) -> None:
+        self.rounding, self.bits, self.places, self.random = rounding, bits, places, random
+        super().__init__({"i": In(signed(bits)), "draw": In(random), "o": Out(signed(bits - places + 1))})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.d.comb += self.o.eq(self.rounding.dither(self.i, self.places, self.draw))
+        return m
+
+
+def dithered(package: str, bits: int, places: int, random: int) -> Harness:
+    dut = Dithered(component(package, "lanes.rounding"), bits, places, random)
+    h = Harness(dut)
+    half = Cat(1, dut.draw, 0).as_signed()  # (d + 1/2) * 2**-R, in units of 2**-(R + 1)
+    exact = (dut.i << random + 1) + (half << places)
+    h.claim("the floor of the value and (d + 1/2) * 2**-R ulps", dut.o == exact >> places + random + 1)
+    return h
+
+
+DITHER_MUTANTS = (
+    Mutant("lanes/rounding.py", "random = Cat(Const(1, 1), random)", "random = Cat(Const(0, 1), random)", "the number is not centred"),
+    Mutant("lanes/rounding.py", "random[-bits:])[bits:]", "random[:bits])[bits:]", "the wrong bits of a long number are left out"),
+)  # fmt: skip
+
 ROUND_MUTANTS = {
-    Rounding.NEAREST_EVEN: Mutant("rounding.py", "guard & (sticky | lsb)", "guard", "ties round up, not to even"),
-    Rounding.NEAREST_UP: Mutant("rounding.py", "            return guard\n", "            return guard & lsb\n", "halves round up only if odd"),
-    Rounding.NEAREST_DOWN: Mutant("rounding.py", "guard & sticky\n", "guard\n", "ties round up, not down"),
-    Rounding.NEAREST_ZERO: Mutant("rounding.py", "guard & (sticky | negative)", "guard & sticky", "negative ties leave zero"),
-    Rounding.NEAREST_AWAY: Mutant("rounding.py", "guard & (sticky | ~negative)", "guard", "negative ties go to zero"),
-    Rounding.FLOOR: Mutant("rounding.py", "return Const(0, 1)\n        case Rounding.T", "return guard\n        case Rounding.T", "a floor is raised"),
-    Rounding.TOWARD_ZERO: Mutant("rounding.py", "negative & (guard | sticky)", "negative & guard", "the sticky bit is ignored"),
+    Rounding.NEAREST_EVEN: Mutant("lanes/rounding.py", "guard & (sticky | lsb)", "guard", "ties round up, not to even"),
+    Rounding.NEAREST_UP: Mutant("lanes/rounding.py", "            return guard\n", "            return guard & lsb\n", "halves round up only if odd"),
+    Rounding.NEAREST_DOWN: Mutant("lanes/rounding.py", "guard & sticky\n", "guard\n", "ties round up, not down"),
+    Rounding.NEAREST_ZERO: Mutant("lanes/rounding.py", "guard & (sticky | negative)", "guard & sticky", "negative ties leave zero"),
+    Rounding.NEAREST_AWAY: Mutant("lanes/rounding.py", "guard & (sticky | ~negative)", "guard", "negative ties go to zero"),
+    Rounding.FLOOR: Mutant("lanes/rounding.py", "return Const(0, 1)\n        case Rounding.T", "return guard\n        case Rounding.T", "a floor is raised"),
+    Rounding.TOWARD_ZERO: Mutant("lanes/rounding.py", "negative & (guard | sticky)", "negative & guard", "the sticky bit is ignored"),
 }  # fmt: skip
 FIT_MUTANTS = (
-    Mutant("rounding.py", "beyond = top.any() & ~top.all()", "beyond = top.any() & ~top.all() & ~negative", "nothing saturates below"),
-    Mutant("rounding.py", "Const(low, kept.shape())", "Const(low + 1, kept.shape())", "the lower bound is one too high"),
-    Mutant("rounding.py", "Const(high, kept.shape()))", "Const(high - 1, kept.shape()))", "the upper bound is one too low"),
-    Mutant("rounding.py", "_beyond(m, value, near, near - 1, ranks)", "_beyond(m, value, near + 1, near - 1, ranks)", "near begins one too late"),
-    Mutant("rounding.py", "_beyond(m, value, high, -low - 1, ranks)", "_beyond(m, value, high, -low, ranks)", "the lower rail is not seen"),
+    Mutant("lanes/rounding.py", "beyond = top.any() & ~top.all()", "beyond = top.any() & ~top.all() & ~negative", "nothing saturates below"),
+    Mutant("lanes/rounding.py", "Const(low, kept.shape())", "Const(low + 1, kept.shape())", "the lower bound is one too high"),
+    Mutant("lanes/rounding.py", "Const(high, kept.shape()))", "Const(high - 1, kept.shape()))", "the upper bound is one too low"),
+    Mutant("lanes/rounding.py", "_beyond(m, value, near, near - 1, ranks)", "_beyond(m, value, near + 1, near - 1, ranks)", "near begins one too late"),
+    Mutant("lanes/rounding.py", "_beyond(m, value, high, -low - 1, ranks)", "_beyond(m, value, high, -low, ranks)", "the lower rail is not seen"),
 )  # fmt: skip
 
 PROOFS = [
@@ -113,6 +140,17 @@ PROOFS = [
         )
         for mode in MODES
         for bits, places in ((34, 17), (34, 1))
+    ),
+    *(
+        Proof(
+            f"rounding stochastic, {random} random bits",
+            f"34 bits less {places}: the exact sum with the centred number, floored",
+            lambda package, args=(34, places, random): dithered(package, *args),
+            "any state",
+            1,
+            mutants,
+        )
+        for random, places, mutants in ((16, 17, ()), (4, 17, DITHER_MUTANTS[:1]), (16, 9, DITHER_MUTANTS[1:]))
     ),
     *(
         Proof(

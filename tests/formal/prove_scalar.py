@@ -12,7 +12,7 @@ from typing import Any
 from amaranth.hdl import Cat, Const, Mux, Value, ValueLike
 
 from kappa_rtl.golden.formats import ScalarFormat
-from mutants import Mutant
+from support.mutants import Mutant
 
 from .harness import Harness, Identity, Proof, component
 from .operations import Program, Result, depth, idle
@@ -226,50 +226,60 @@ def odd_is_inexact(bits: int) -> Any:
 
 def reset(package: str) -> Harness:
     """What every operation starts from."""
-    unit = component(package, "scalar").ScalarUnit(**REAL)
+    unit = component(package, "scalar.unit").ScalarUnit(**REAL)
     h = Harness(unit)
     h.claim("it may be asked", idle(unit, h.internal, digits=True))
     return h
 
 
-RESET = Mutant("scalar.py", "lost = Signal()", "lost = Signal(reset_less=True)", "a reset does not forget what a product lost")
+RESET = Mutant(
+    "scalar/unit.py", "lost = Signal()", "lost = Signal(reset_less=True)", "a reset does not forget what a product lost"
+)
 MUTANTS = {
     "ADD": (
-        Mutant("scalar.py", "raised[0] & (sticky | ~up)", "raised[0]", "scalar ties round up"),
-        Mutant("scalar.py", "up.eq(first_below & ~cuts)", "up.eq(0)", "scalars are cut off"),
-        Mutant("scalar.py", "4 * four + one == width - i", "4 * four + one == width - i + 1", "an addend is shifted one too far"),
-        Mutant("scalar.py", "work[half : width - 1].any()", "work[half + 1 : width - 1].any()", "the sticky bit misses a bit"),
+        Mutant("scalar/unit.py", "raised[0] & (sticky | ~up)", "raised[0]", "scalar ties round up"),
+        Mutant("scalar/unit.py", "up.eq(first_below & ~cuts)", "up.eq(0)", "scalars are cut off"),
         Mutant(
-            "scalar.py",
+            "scalar/unit.py", "4 * four + one == width - i", "4 * four + one == width - i + 1", "an addend is shifted one too far"
+        ),
+        Mutant(
+            "scalar/unit.py", "work[half : width - 1].any()", "work[half + 1 : width - 1].any()", "the sticky bit misses a bit"
+        ),
+        Mutant(
+            "scalar/unit.py",
             "second_is_y.eq(steps | ~y_m[-1] | (x.m[-1] & ~gap[-1]))",
             "second_is_y.eq(steps | (x.m[-1] & ~gap[-1]))",
             "zero counts as the larger one",
         ),
-        Mutant("scalar.py", "carried.eq(carries)", "carried.eq(0)", "a sum's carry does not raise its exponent"),
+        Mutant("scalar/unit.py", "carried.eq(carries)", "carried.eq(0)", "a sum's carry does not raise its exponent"),
     ),
     "MUL": (
         Mutant(
-            "scalar.py",
-            "row = Cat(_padded(row, place - start), value)",
-            "row = Cat(_padded(row, place - start))",
+            "scalar/unit.py",
+            "row = Cat(padded(row, place - start), value)",
+            "row = Cat(padded(row, place - start))",
             "the upper chunks are left out",
         ),
-        Mutant("scalar.py", "Mux(multiplies, bits - 1,", "Mux(multiplies, bits,", "a product's exponent is one too high"),
-        Mutant("scalar.py", "(last_e & higher)", "(last_e & carried)", "a carry of the rounder out of the range is not seen"),
-        Mutant("scalar.py", "(before and not (a or b))", "before", "a carry back into the range is not seen"),
+        Mutant("scalar/unit.py", "Mux(multiplies, bits - 1,", "Mux(multiplies, bits,", "a product's exponent is one too high"),
         Mutant(
-            "scalar.py",
+            "scalar/unit.py", "(last_e & higher)", "(last_e & carried)", "a carry of the rounder out of the range is not seen"
+        ),
+        Mutant("scalar/unit.py", "(before and not (a or b))", "before", "a carry back into the range is not seen"),
+        Mutant(
+            "scalar/unit.py",
             "some & ((~e[-1] & over_e.any() & bounded) | endless)",
             "some & endless",
             "the overflow is not seen",
         ),
     ),
     "STEP": (
-        Mutant("scalar.py", "lost.eq(cuts & (guard | sticky))", "lost.eq(0)", "what the product cut off is forgotten"),
-        Mutant("scalar.py", "lost.eq(cuts & (guard | sticky))", "lost.eq(cuts & sticky)", "the product's guard bit is forgotten"),
-        Mutant("scalar.py", "(saturates | highest | value[self.step_bits :].any())", "saturates", "a step wraps"),
+        Mutant("scalar/unit.py", "lost.eq(cuts & (guard | sticky))", "lost.eq(0)", "what the product cut off is forgotten"),
         Mutant(
-            "scalar.py",
+            "scalar/unit.py", "lost.eq(cuts & (guard | sticky))", "lost.eq(cuts & sticky)", "the product's guard bit is forgotten"
+        ),
+        Mutant("scalar/unit.py", "(saturates | highest | value[self.step_bits :].any())", "saturates", "a step wraps"),
+        Mutant(
+            "scalar/unit.py",
             "grid = self.width - fmt.mantissa_bits - step_fraction",
             "grid = self.width - fmt.mantissa_bits - step_fraction + 1",
             "the grid is one exponent off",
@@ -277,48 +287,60 @@ MUTANTS = {
     ),
     "DIVIDE": (
         Mutant(
-            "scalar.py", "Mux(divider.o.payload.below, -bits, 1 - bits)", "1 - bits", "a quotient below one keeps its exponent"
+            "scalar/unit.py",
+            "Mux(divider.o.payload.below, -bits, 1 - bits)",
+            "1 - bits",
+            "a quotient below one keeps its exponent",
         ),
         Mutant(
-            "scalar.py",
+            "scalar/unit.py",
             "Mux(digits, quotes | root.o.payload.sticky,",
             "Mux(digits, ~quotes & root.o.payload.sticky,",
             "a quotient passes for exact",
         ),
         Mutant(
-            "scalar.py",
+            "scalar/unit.py",
             "over_e.eq(Mux(under, 0, ~gap))",
             "over_e.eq(Mux(under, 0, gap))",
             "a quotient's exponent is turned around",
         ),
     ),
     "UNDER": (
-        Mutant("scalar.py", "too_large & ~(quotes & silent)", "too_large", "x / 0 is an overflow"),
-        Mutant("scalar.py", "small[-1] | (under & ~y_m[-1])", "small[-1]", "0 / 0 is zero"),
+        Mutant("scalar/unit.py", "too_large & ~(quotes & silent)", "too_large", "x / 0 is an overflow"),
+        Mutant("scalar/unit.py", "small[-1] | (under & ~y_m[-1])", "small[-1]", "0 / 0 is zero"),
     ),
     "ROOT": (
         Mutant(
-            "scalar.py",
-            "~_padded(root.o.payload.shift, self.exponent_bits)",
+            "scalar/unit.py",
+            "~padded(root.o.payload.shift, self.exponent_bits)",
             "~Const(0, self.exponent_bits)",
             "a root keeps its exponent where its radicand was shifted",
         ),
-        Mutant("scalar.py", "Mux(digits, quotes | root.o.payload.sticky,", "Mux(digits, quotes,", "a root is exact too often"),
+        Mutant(
+            "scalar/unit.py", "Mux(digits, quotes | root.o.payload.sticky,", "Mux(digits, quotes,", "a root is exact too often"
+        ),
     ),
     "DIVIDE, MUL": (
-        Mutant("scalar.py", "with m.If(has_gap):", "with m.If(1):", "what comes in between changes the quotient's exponent"),
+        Mutant("scalar/unit.py", "with m.If(has_gap):", "with m.If(1):", "what comes in between changes the quotient's exponent"),
     ),
-    "MAX": (Mutant("scalar.py", "Mux(less, smallest_of, largest_of)", "Mux(less, smallest_of | largest_of, 0)", "the larger is the smaller"),),
+    "MAX": (
+        Mutant(
+            "scalar/unit.py",
+            "Mux(less, smallest_of, largest_of)",
+            "Mux(less, smallest_of | largest_of, 0)",
+            "the larger is the smaller",
+        ),
+    ),
     "MIN": (
         Mutant(
-            "scalar.py",
+            "scalar/unit.py",
             "e[: exponent_bits - 1], sign_of[exponent_bits - 1]",
             "e[: exponent_bits - 1], e[exponent_bits - 1]",
             "exponents are compared without their sign",
         ),
     ),
-    "LOAD": (Mutant("scalar.py", "takes_x = second & (loads |", "takes_x = second & (", "nothing is loaded"),),
-    "HOLD": (Mutant("scalar.py", "takes_x = second & (loads |", "takes_x = second & (1 |", "everything is loaded"),),
+    "LOAD": (Mutant("scalar/unit.py", "takes_x = second & (loads |", "takes_x = second & (", "nothing is loaded"),),
+    "HOLD": (Mutant("scalar/unit.py", "takes_x = second & (loads |", "takes_x = second & (1 |", "everything is loaded"),),
 }
 
 WORDS = {
@@ -329,7 +351,7 @@ WORDS = {
 
 def proof(name: str, sizes: dict[str, Any]) -> Proof:
     sized = {what: size for what, size in sizes.items() if what != "chunk"}
-    unit = component("kappa_rtl.hw", "scalar").ScalarUnit(**sized)
+    unit = component("kappa_rtl.hw", "scalar.unit").ScalarUnit(**sized)
     fmt, short = unit.fmt, name in ("MAX", "MIN", "LOAD", "HOLD")
     how = (
         "exact"
@@ -366,7 +388,9 @@ PROOFS: list[Proof | Identity] = [
         "scalar MUL, 24 bits", "the sum of 2 by 2 partial products is the product, in range", lambda: product_of_parts(24, 17)
     ),
     Identity("scalar QUOTIENT, 24 bits", "a quotient of 25 bits that is odd is not exact", lambda: odd_is_inexact(24)),
-    Proof("scalar, M = 24, E = 10", "after a reset from any state as after an operation", reset, "reset", mutants=(RESET,)),
+    Proof(
+        "scalar, M = 24, E = 10", "after a reset from any state as after an operation", reset, "reset", depth=1, mutants=(RESET,)
+    ),
     *(proof(name, REAL) for name in WORDS),
     *(proof(name, SMALL) for name in WORDS),
     *(proof(name, PADDED) for name in ("ADD", "MUL", "STEP", "DIVIDE", "ROOT")),

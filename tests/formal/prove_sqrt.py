@@ -8,7 +8,7 @@ from typing import Any
 
 from amaranth.hdl import Cat, Const, Mux, Value
 
-from mutants import Mutant
+from support.mutants import Mutant
 
 from .harness import Harness, Identity, Proof, component
 
@@ -19,7 +19,7 @@ def square_root(package: str, width: int, bits: int, *, multiplied: bool = False
     The radicand is the integer without its leading pairs of zeros. The square of the root is a ghost that grows by sums, as the
     root does; see :func:`square_grows`. Where the root is short it can be ``multiplied`` instead.
     """
-    dut = component(package, "sqrt").SquareRoot(width, bits)
+    dut = component(package, "scalar.sqrt").SquareRoot(width, bits)
     h = Harness(dut)
     m, inside = h.m, h.internal
     names = ("digits", "trial", "busy", "looks", "running", "done", "fresh", "place", "passed", "feeds", "spent", "pair", "shift")
@@ -231,22 +231,22 @@ def square_grows(bits: int) -> Any:
 # with pairs behind the last digit, in two groups.
 MUTANTS = {
     (48, 24): (
-        Mutant("sqrt.py", "operand if negative else 1 - operand", "1 - operand", "what a zero took off stays off"),
-        Mutant("sqrt.py", "Cat(Const(0b11, 2), fresh,", "Cat(Const(0b11, 2), 1,", "every trial is like the first one"),
-        Mutant("sqrt.py", "sticky = ~exact", "sticky = Const(0)", "a root is exact too often"),
-        Mutant("sqrt.py", "(exact & ~before.any())", "exact", "what comes after an exact root is forgotten"),
+        Mutant("scalar/sqrt.py", "operand if negative else 1 - operand", "1 - operand", "what a zero took off stays off"),
+        Mutant("scalar/sqrt.py", "Cat(Const(0b11, 2), fresh,", "Cat(Const(0b11, 2), 1,", "every trial is like the first one"),
+        Mutant("scalar/sqrt.py", "sticky = ~exact", "sticky = Const(0)", "a root is exact too often"),
+        Mutant("scalar/sqrt.py", "(exact & ~before.any())", "exact", "what comes after an exact root is forgotten"),
     ),
     (42, 25): (
-        Mutant("sqrt.py", "sticky: Any = Const(1, 1)", "sticky: Any = Const(0, 1)", "a root is exact"),
-        Mutant("sqrt.py", "shift.eq(passed)", "shift.eq(place)", "a pair of zeros too many"),
-        Mutant("sqrt.py", "ends: Value = root[-2]", "ends: Value = root[-1]", "a cycle too late"),
-        Mutant("sqrt.py", "                fresh.eq(1),\n", "", "the leading one is that of the root before"),
+        Mutant("scalar/sqrt.py", "sticky: Any = Const(1, 1)", "sticky: Any = Const(0, 1)", "a root is exact"),
+        Mutant("scalar/sqrt.py", "shift.eq(passed)", "shift.eq(place)", "a pair of zeros too many"),
+        Mutant("scalar/sqrt.py", "ends: Value = root[-2]", "ends: Value = root[-1]", "a cycle too late"),
+        Mutant("scalar/sqrt.py", "                fresh.eq(1),\n", "", "the leading one is that of the root before"),
     ),
     (64, 24): (
-        Mutant("sqrt.py", "place.eq(first << BITS)", "place.eq(0)", "groups without a one are looked through"),
-        Mutant("sqrt.py", "ended.eq(spent)", "ended.eq(1)", "the rest of a wide integer is forgotten"),
-        Mutant("sqrt.py", "counts.eq(running & ~root[-1])", "counts.eq(running)", "a trial behind the last digit counts"),
-        Mutant("sqrt.py", "place[BITS:] != group", "place[BITS:] == group", "the pair is another group's"),
+        Mutant("scalar/sqrt.py", "place.eq(first << BITS)", "place.eq(0)", "groups without a one are looked through"),
+        Mutant("scalar/sqrt.py", "ended.eq(spent)", "ended.eq(1)", "the rest of a wide integer is forgotten"),
+        Mutant("scalar/sqrt.py", "counts.eq(running & ~root[-1])", "counts.eq(running)", "a trial behind the last digit counts"),
+        Mutant("scalar/sqrt.py", "place[BITS:] != group", "place[BITS:] == group", "the pair is another group's"),
     ),
 }
 SIZES = [(48, 24), (42, 25), (64, 32), (64, 24)]
@@ -281,6 +281,8 @@ PROOFS = [
         "after a reset from any state as after power-up",
         lambda package: square_root(package, 48, 24),
         "reset",
-        mutants=(Mutant("sqrt.py", "busy = Signal()", "busy = Signal(reset_less=True)", "a root goes on through a reset"),),
+        mutants=(
+            Mutant("scalar/sqrt.py", "busy = Signal()", "busy = Signal(reset_less=True)", "a root goes on through a reset"),
+        ),
     ),
 ]

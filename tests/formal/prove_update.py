@@ -9,7 +9,7 @@ from amaranth.hdl import Cat, Mux, signed, unsigned
 
 from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.golden.formats import Fixed
-from mutants import Mutant
+from support.mutants import Mutant
 
 from . import wide
 from .harness import Harness, Identity, Proof, component
@@ -21,10 +21,10 @@ def update(package: str, config: ThrottleConfig) -> Harness:
     The product itself is the same multiplication of the same registers on both sides, so that none has to be solved: they hold
     the direction and minus the step. All that becomes of it is computed from `wide`.
     """
-    dut = component(package, "update").Update(config)
+    dut = component(package, "lanes.update").Update(config)
     h = Harness(dut)
     m, inside = h.m, h.internal
-    g, w, y, step = config.grids
+    _, w, y, step, d = config.grids
     widths, stages, kept = config.widths, dut.latency, config.residual_bits
     rounds = stages - 4  # the stage that holds the rounded product; the residual joins in one of its own before it
     advance = ~dut.o.valid | dut.o.ready
@@ -52,10 +52,10 @@ def update(package: str, config: ThrottleConfig) -> Harness:
 
     for lane in range(config.lanes):
         weights = pipeline(dut.i.payload.weight[lane], signed(w.width), f"weight_{lane}_", reset_less=True)
-        direction = pipeline(dut.i.payload.direction[lane], signed(g.width), f"direction_{lane}_", reset_less=True)
-        x = h.peek(f"multiplier{lane}.cell.g_plain.x", signed(g.width))
+        direction = pipeline(dut.i.payload.direction[lane], signed(d.width), f"direction_{lane}_", reset_less=True)
+        x = h.peek(f"multiplier{lane}.cell.g_plain.x", signed(d.width))
         factor = h.peek(f"multiplier{lane}.cell.g_plain.y", signed(step.width + 1))
-        wide_product = h.ghost(signed(g.width + step.width + 1), f"wide_product{lane}", reset_less=True)
+        wide_product = h.ghost(signed(d.width + step.width + 1), f"wide_product{lane}", reset_less=True)
         with m.If(advance):
             m.d.sync += wide_product.eq(x * factor)
         exact = wide_product
@@ -63,11 +63,11 @@ def update(package: str, config: ThrottleConfig) -> Harness:
             residuals = pipeline(dut.i.payload.residual[lane], signed(kept), f"residual_{lane}_", reset_less=True)
             for stage in (0, 1):
                 h.lemma(f"residual {stage}", inside[f"residual_{stage}_{lane}"] == residuals[stage], when=valid[stage])
-            places = widths.product_fraction - g.fraction_bits - step.fraction_bits
+            places = widths.product_fraction - d.fraction_bits - step.fraction_bits
             above = widths.product_fraction - w.fraction_bits - kept
-            product = wide_product[: g.width + step.width].as_signed()  # all of it, in the same way
+            product = wide_product[: d.width + step.width].as_signed()  # all of it, in the same way
             exact = (product << places) + (residuals[1] << above)
-            most = (1 << g.width + step.width - 1 + places) + (1 << kept - 1 + above)
+            most = (1 << d.width + step.width - 1 + places) + (1 << kept - 1 + above)
         exact = exact[: widths.product.signed_bits].as_signed()  # all of it: see `product_fits`
         products = [None, exact, *pipeline(exact, exact.shape(), f"product_{lane}_", 2, reset_less=True)[2:]]
 
@@ -145,6 +145,9 @@ def update(package: str, config: ThrottleConfig) -> Harness:
             out.weight[lane] == Mux(used, wide.fitted(moved(end), w), 0),
             when=valid[end],
         )
+        if dut.hides:
+            claimed = wide.is_beyond(moved(end), w) & used
+            h.claim("the sum was beyond the rails", out.overflowed[lane] == claimed, when=valid[end])
         if kept:
             claimed = Mux(used, residual(end), 0)
             h.claim(
@@ -166,7 +169,7 @@ def product_fits(config: ThrottleConfig) -> Any:
     import z3
 
     d, s, bits = z3.Int("d"), z3.Int("s"), config.widths.product.signed_bits
-    words = z3.And(-(1 << config.grids.gradient.width - 1) <= d, d < 1 << config.grids.gradient.width - 1, s >= 0)
+    words = z3.And(-(1 << config.grids.direction.width - 1) <= d, d < 1 << config.grids.direction.width - 1, s >= 0)
     fits = z3.And(-(1 << bits - 1) <= -d * s, -d * s < 1 << bits - 1)
     return z3.Implies(z3.And(words, s < 1 << config.step.width), fits)
 
@@ -182,31 +185,33 @@ CONFIGS = {
     "update floor, wrap": real(update="SQ1.13,floor,wrap"),
     "weight nearest_away, saturate_symmetric": real(weight="SQ2.10,nearest_away,saturate_symmetric"),
     "update toward_zero, zero": real(update="SQ-1.17,toward_zero,zero"),
+    "weight wrap": real(weight="SQ2.10,nearest_even,wrap"),
+    "direction of 8 bits, residuals of 4": real(direction="SQ3.5", residual_bits=4),
     "residuals of 4 bits": real(residual_bits=4),
     "residuals of 8 bits, weight floor": real(residual_bits=8, weight="SQ2.10,floor,saturate"),
 }
 SMALL = ThrottleConfig(elements=3, lanes=2, eta=0.5, gradient="SQ2.4", weight="SQ1.3", update="SQ0.5", step_bits=4)
 MUTANTS = (
-    Mutant("update.py", "for i in range(0, len(dropped) - 1, 4)", "for i in range(1, len(dropped) - 1, 4)", "the sticky bit misses the lowest bit"),
-    Mutant("update.py", "guard, sticky = product[shift - 1]", "guard, sticky = product[shift]", "the guard bit is one too high"),
-    Mutant("update.py", "raised[0] & ~(guard & ~sticky.any())", "raised[0]", "a tie of the product rounds up"),
-    Mutant("update.py", "lsb=weight[0] ^ whole[0]", "lsb=weight[0]", "a tie of the sum looks at the weight alone"),
-    Mutant("update.py", "Cat(up, whole)", "Cat(0, whole)", "the sum is not rounded"),
-    Mutant("update.py", "majority(weights[-2][-1], updates[-2][-1], summed[-1])", "updates[-2][-1]", "the sum's sign is the update's"),
-    Mutant("update.py", "new.eq(resolved)", "new.eq(moved)", "a weight wraps where it should saturate"),
-    Mutant("update.py", "~update.any() & self._lost(was_inexact, saturated[0])", "~update.any()", "a zero product counts as underflow"),
-    Mutant("update.py", "ready or not offered", "1", "the pipeline runs on while its output is held up"),
-    Mutant("update.py", "if lane >= config.tail:", "if lane > config.tail:", "lanes beyond N have values"),
-    Mutant("rounding.py", "beyond = top.any() & ~top.all()", "beyond = top.any() & ~top.all() & ~negative", "nothing saturates below"),
+    Mutant("lanes/update.py", "for i in range(0, len(dropped) - 1, 4)", "for i in range(1, len(dropped) - 1, 4)", "the sticky bit misses the lowest bit"),
+    Mutant("lanes/update.py", "guard, sticky = product[shift - 1]", "guard, sticky = product[shift]", "the guard bit is one too high"),
+    Mutant("lanes/update.py", "raised[0] & ~(guard & ~sticky.any())", "raised[0]", "a tie of the product rounds up"),
+    Mutant("lanes/update.py", "lsb=weight[0] ^ whole[0]", "lsb=weight[0]", "a tie of the sum looks at the weight alone"),
+    Mutant("lanes/update.py", "Cat(up, whole)", "Cat(0, whole)", "the sum is not rounded"),
+    Mutant("lanes/update.py", "majority(weights[-2][-1], updates[-2][-1], summed[-1])", "updates[-2][-1]", "the sum's sign is the update's"),
+    Mutant("lanes/update.py", "new.eq(resolved)", "new.eq(moved)", "a weight wraps where it should saturate"),
+    Mutant("lanes/update.py", "~update.any() & self._lost(was_inexact, saturated[0])", "~update.any()", "a zero product counts as underflow"),
+    Mutant("lanes/update.py", "ready or not offered", "1", "the pipeline runs on while its output is held up"),
+    Mutant("lanes/update.py", "if lane >= config.tail:", "if lane > config.tail:", "lanes beyond N have values"),
+    Mutant("lanes/rounding.py", "beyond = top.any() & ~top.all()", "beyond = top.any() & ~top.all() & ~negative", "nothing saturates below"),
 )  # fmt: skip
 
 HALF = SMALL.replace(update="SQ2.2", weight="SQ3.1", step_bits=5)
 HALF_MUTANTS = (
-    Mutant("carry.v", "half & (a[0] ^ b[0])", "half & a[0]", "a half of the sum looks at the weight alone"),
-    Mutant("carry.v", "half & (a[0] ^ b[0])", "1'b0", "a half of the sum is dropped"),
-    Mutant("update.py", "raised[-1] & negative", "raised[-1]", "the one number above its word is the least of all"),
+    Mutant("cells/carry.v", "half & (a[0] ^ b[0])", "half & a[0]", "a half of the sum looks at the weight alone"),
+    Mutant("cells/carry.v", "half & (a[0] ^ b[0])", "1'b0", "a half of the sum is dropped"),
+    Mutant("lanes/update.py", "raised[-1] & negative", "raised[-1]", "the one number above its word is the least of all"),
     Mutant(
-        "update.py",
+        "lanes/update.py",
         "with m.If((empty | self.o.ready) & beyond):",
         "with m.If(beyond):",
         "a beat that waits is clipped for the one behind it",
@@ -216,16 +221,29 @@ HALF_MUTANTS = (
 
 KEPT = SMALL.replace(gradient="SQ2.5", residual_bits=2)
 KEPT_MUTANTS = (
-    Mutant("update.py", "exact[: merged + 1].any()", "exact[merged]", "the lowest bits of a product with a residual are lost"),
-    Mutant("update.py", "of_product[0][-1] ^ (rounded[0] if self._shift > 0 else 0)", "of_product[0][-1]", "a residual forgets that the product was rounded up"),
-    Mutant("update.py", "weight[0] ^ update[shift] ^ moved[0]", "0", "a residual forgets that the sum was rounded up"),
-    Mutant("update.py", "        kept, _ = fit(extended(total, below + 1)[below:].as_signed(), Fixed(True, bits, 0))", "        kept = extended(total, below + 1)[below:].as_signed()", "a residual wraps"),
+    Mutant("lanes/update.py", "exact[: merged + 1].any()", "exact[merged]", "the lowest bits of a product with a residual are lost"),
+    Mutant("lanes/update.py", "of_product[0][-1] ^ (rounded[0] if self._shift > 0 else 0)", "of_product[0][-1]", "a residual forgets that the product was rounded up"),
+    Mutant("lanes/update.py", "weight[0] ^ update[shift] ^ moved[0]", "0", "a residual forgets that the sum was rounded up"),
+    Mutant("lanes/update.py", "        kept, _ = fit(extended(total, below + 1)[below:].as_signed(), Fixed(True, bits, 0))", "        kept = extended(total, below + 1)[below:].as_signed()", "a residual wraps"),
+)  # fmt: skip
+
+HIDDEN = SMALL.replace(weight="SQ1.3,nearest_even,wrap")
+HIDDEN_MUTANTS = (
+    Mutant("lanes/update.py", "overflowed.eq(spilled)", "overflowed.eq(0)", "a sum that wraps is not told"),
+    Mutant("lanes/update.py", "leaves.append(overflowed)", "pass", "lanes beyond N tell of sums"),
+)
+
+PROPOSED = KEPT.replace(direction="SQ1.6")
+PROPOSED_MUTANTS = (
+    Mutant("lanes/update.py", "d, step = self.config.grids.direction,", "d, step = self.config.grids.gradient,", "a residual joins a direction on the gradient's grid"),
 )  # fmt: skip
 
 REFUTED: dict[str, tuple[ThrottleConfig, tuple[Mutant, ...]]] = {
     "16 bits": (HALF, HALF_MUTANTS),
     "16 bits, 2 lanes, the last beat half full": (SMALL, MUTANTS),
+    "weight wrap": (HIDDEN, HIDDEN_MUTANTS),
     "residuals of 4 bits": (KEPT, KEPT_MUTANTS),
+    "direction of 8 bits, residuals of 4": (PROPOSED, PROPOSED_MUTANTS),
 }
 """With which proof faults are tried, on which widths."""
 
@@ -252,7 +270,7 @@ PROOFS = [
         "reset",
         mutants=(
             Mutant(
-                "update.py",
+                "lanes/update.py",
                 "valid = Signal(self.latency)",
                 "valid = Signal(self.latency, reset_less=True)",
                 "beats outlive a reset",

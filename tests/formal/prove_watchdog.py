@@ -9,9 +9,10 @@ from typing import Any
 
 from amaranth.hdl import Cat, Const, Mux, ResetSignal, Signal
 
-from kappa_rtl.golden.config import BLOCK_BITS, COUNTER_BITS, GROWTH_FRACTION, WATCHES, ThrottleConfig
-from kappa_rtl.hw.watchdog import FACTOR_BITS
-from mutants import Mutant
+from kappa_rtl.golden.config import ThrottleConfig
+from kappa_rtl.golden.registers import BLOCK_BITS, COUNTER_BITS, GROWTH_FRACTION, WATCHES
+from kappa_rtl.hw.units.watchdog import FACTOR_BITS
+from support.mutants import Mutant
 
 from .harness import Harness, Identity, Proof, component
 
@@ -24,7 +25,7 @@ def growth(
     In the n-th cycle of a multiplication the product's lowest n bits are compared, and the register holds the others: of the
     factor's lowest n bits, as many as have been looked at.
     """
-    module = component(package, "watchdog")
+    module = component(package, "units.watchdog")
     sizes = {"BLOCK_BITS": block, "FACTOR_BITS": bits, "GROWTH_FRACTION": fraction}
     whole = {name: getattr(module, name) for name in sizes}
     try:
@@ -124,7 +125,7 @@ def product_grows() -> Any:
 
 def watchdog(package: str, config: ThrottleConfig) -> Harness:
     """Bits and steps against a list of what was found, condition by condition; `growth` says what that one finds."""
-    module = component(package, "watchdog")
+    module = component(package, "units.watchdog")
     dut = module.Watchdog(config)
     h = Harness(dut)
     m, inside = h.m, h.internal
@@ -179,25 +180,29 @@ def watchdog(package: str, config: ThrottleConfig) -> Harness:
 
 CONFIG = ThrottleConfig.stability_margin(elements=640, eta=0.1, watchdog=WATCHES, gradient_floor=0.1)
 GROWTH_MUTANTS = (
-    Mutant("watchdog.py", "bit = latest[0] & whole", "bit = latest[0]", "the latest is compared eight bits too low"),
-    Mutant("watchdog.py", "latest.rotate_left(low)", "latest", "what was compared comes back turned"),
+    Mutant("units/watchdog.py", "bit = latest[0] & whole", "bit = latest[0]", "the latest is compared eight bits too low"),
+    Mutant("units/watchdog.py", "latest.rotate_left(low)", "latest", "what was compared comes back turned"),
     Mutant(
-        "watchdog.py",
+        "units/watchdog.py",
         "Cat(above, rest[:half]) > Cat(Const(0, 1), product[:half])",
         "rest[:half] > product[:half]",
         "the low bits are left out",
     ),
     Mutant(
-        "watchdog.py",
+        "units/watchdog.py",
         "high_above | (same & low_above)",
         "high_above | low_above",
         "the low half decides although the high one is less",
     ),
 )
 WATCHDOG_MUTANTS = (
-    Mutant("watchdog.py", "self.mask[bit] & ~fired", "self.mask[bit]", "a later step overwrites the first one"),
-    Mutant("watchdog.py", "self.looked & found[name]", "self.look & found[name]", "it looks at a list that is still compared"),
-    Mutant("watchdog.py", "self.energy < config.floor_energy", "self.energy <= config.floor_energy", "the floor itself fires"),
+    Mutant("units/watchdog.py", "self.mask[bit] & ~fired", "self.mask[bit]", "a later step overwrites the first one"),
+    Mutant(
+        "units/watchdog.py", "self.looked & found[name]", "self.look & found[name]", "it looks at a list that is still compared"
+    ),
+    Mutant(
+        "units/watchdog.py", "self.energy < config.floor_energy", "self.energy <= config.floor_energy", "the floor itself fires"
+    ),
 )
 PROOFS: list[Proof | Identity] = [
     Identity("growth of norms", "the long multiplication grows by the factor's digits", product_grows),

@@ -24,7 +24,7 @@ def missing() -> str | None:
     """What keeps proofs from running here, or nothing."""
     found = [name for name in TOOLS if importlib.util.find_spec(name) is None]
     if found:
-        return f"needs {' and '.join(found)}: pip install 'kappa-rtl[prove]'"
+        return f"needs {' and '.join(found)}: pip install '.[prove]' in a checkout"
     return None
 
 
@@ -82,7 +82,7 @@ def run(proof: Proof | Identity, folder: Path, package: str = HW, *, timeout: in
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a fault may leave a signal unused
         harness = proof.build(package)
-        harness.after_reset = proof.kind == "reset"
+        harness.after_reset = proof.depth if proof.kind == "reset" else 0
         text = rtlil.convert(harness, name="top", ports=harness.inputs)
     # Claims go by their words in logs and traces.
     text = re.sub(
@@ -92,9 +92,9 @@ def run(proof: Proof | Identity, folder: Path, package: str = HW, *, timeout: in
     )
     (folder / "top.il").write_text(text)
     files = ["top.il"]
-    for cell in (component(package, name) for name in ("multiplier", "memory", "carry", "chain", "choose", "gate")):
+    for cell in (component(package, f"cells.{name}") for name in ("multiplier", "memory", "carry", "chain", "choose", "gate")):
         if f"\\{cell.CELL}" in text:
-            source = "`define ECP5\n" * harness.ecp5 + cell.SOURCE.read_text()
+            source = "`define KAPPA_RTL_ECP5\n" * harness.ecp5 + cell.SOURCE.read_text()
             if harness.abstract_products:
                 source = source.replace("p <= x * y;", "p <= product;").replace("reg signed [A+B-1:0] p = 0;", ANY_PRODUCT)
             (folder / cell.SOURCE.name).write_text(source)
@@ -108,8 +108,8 @@ def run(proof: Proof | Identity, folder: Path, package: str = HW, *, timeout: in
             mode="prove" if proof.kind == "induction" else "bmc",
             solver=proof.solver,
             timeout=timeout,  # of its own, so that it ends the solvers
-            depth=2 if proof.kind == "reset" else proof.depth,
-            skip="skip 1\n" if proof.kind == "reset" else "",
+            depth=proof.depth + (proof.kind == "reset"),
+            skip=f"skip {proof.depth}\n" if proof.kind == "reset" else "",  # from there on it is known when there was a reset
             verilog="\n".join(f"read_verilog {name}" for name in files[1:]),
             peeks="\n".join(
                 f"delete -input w:{name}\nconnect -nounset -set {name} \\{path}" for name, path in harness.peeks.items()

@@ -1,0 +1,151 @@
+"""Lints: what settings will do to a run although each of them is allowed; every one says what to change.
+
+They speak of the law that is in force, and of nothing that was never set. None of them is an error: the run is sound as a
+computation, and will probably not show what it was made for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from ..config import OnStill, Source, ThrottleConfig
+from ..formats import Fixed, Overflow
+from ..network.precision import PrecisionDict
+from .published import Law
+from .schedules import Schedule
+
+STEP_BITS = 8
+"""With fewer significant bits than this at the full rate, rounding bends the step by more than 0.2 %."""
+
+SWALLOWED = 2.0**-8
+"""Of the gradient's rail: where gradients up to that move no weight, a run stands still before it has learnt much."""
+
+SHORT = 4
+"""A last batch of fewer than this part of the others' rows: its noise is more than twice theirs."""
+
+
+class TrainingWarning(UserWarning):
+    """The run is sound as a computation, and will probably not show what it was made for."""
+
+
+def lints(
+    config: ThrottleConfig | Law,
+    *,
+    minibatch: bool = False,
+    batch_size: int = 0,
+    rest: int = 0,
+    estimator: str = "naive",
+    precision: PrecisionDict | None = None,
+    schedule: Schedule | None = None,
+) -> list[str]:
+    """What is to be said before a run.
+
+    Args:
+        config: of a unit of any kind, or the law of the published one.
+        minibatch: whether a step sees some of the rows; of ``batch_size`` rows each, and ``rest`` in the short last one of an
+            epoch (0 without one).
+        estimator: by name; only the naive one takes noise for curvature.
+        precision: the formats of the layers.
+        schedule: of the learning rate.
+    """
+    found = [*_wraps(config, precision)]
+    if isinstance(config, ThrottleConfig):
+        found += [*_grids(config), *_memory(config)]
+    if config.enabled and estimator == "naive" and _curved(config):
+        found += [*_noise(config)] if minibatch else []
+        if 0 < rest * SHORT <= batch_size:
+            found.append(
+                f"the last batch of each epoch has {rest} of {batch_size} rows: its gradient differs from the others' by its own "
+                "noise, which the law takes for curvature, so that alpha falls; take drop_last = True or another batch_size"
+            )
+    if schedule is not None and config.enabled and _curved(config) and config.on_still == OnStill.DIVIDE and schedule(0) == 0:
+        found.append(
+            "the schedule begins at 0: that step moves nothing, and on_still = divide then divides by eps, so that alpha falls "
+            "to nothing and stays there; take on_still = release, or begin above 0"
+        )
+    return found
+
+
+def _curved(config: ThrottleConfig | Law) -> bool:
+    """Whether the law goes by curvature; the norm of the gradient, and its ratio to that of the weights, know no noise."""
+    return isinstance(config, Law) or Source(config.source).is_curvature
+
+
+def _wraps(config: ThrottleConfig | Law, precision: PrecisionDict | None) -> Iterator[str]:
+    """Formats that wrap because their text said nothing else."""
+    named: dict[str, Fixed | None] = {}
+    if isinstance(config, ThrottleConfig):
+        named = {name: getattr(config.grids, name) for name in ("gradient", "weight", "update")}
+        named |= {"direction": config.grids.direction} if config.direction is not None else {}
+    if precision is not None:
+        for layer in precision.to_table():
+            named |= {f"{layer}.{field}": precision.dtype(layer, field) for field in precision.to_table()[layer]}
+    for name, fmt in named.items():
+        if fmt is not None and fmt.implied and fmt.overflow is Overflow.WRAP:
+            bits = f"{fmt.width},{fmt.integer_bits}"
+            yield (
+                f"{name} = ap_fixed<{bits}> wraps: what is beyond its rails comes back with the other sign, since HLS text "
+                f"without an overflow mode means that; write {fmt.name} or ap_fixed<{bits},AP_RND_CONV,AP_SAT> to saturate, or "
+                "AP_WRAP if it is meant to"
+            )
+
+
+def _grids(config: ThrottleConfig) -> Iterator[str]:
+    """Steps and updates that their grids hardly hold."""
+    grids, eta = config.grids, float(config.eta)
+    bits = config.initial_step.bit_length()
+    if bits < STEP_BITS:
+        yield (
+            f"eta = {eta:g} has {bits} significant bits on the step grid {config.step.name}: its rounding alone bends each step "
+            f"by up to {50 / max(config.initial_step, 1):.2g} %; take a larger step_bits, or a smaller eta_max"
+        )
+    if config.stochastic or config.residual_bits:
+        return
+    least = max(float(grids.weight.ulp), float(grids.update.ulp)) / 2 / eta
+    rail = max(map(abs, grids.direction.rails)) * float(grids.direction.ulp)
+    if least >= SWALLOWED * rail:
+        yield (
+            f"weight = {grids.weight.name} swallows updates: at eta = {eta:g} no element of the gradient below {least:.2g} moves "
+            f"a weight; take more fraction bits of weight and update, residual_bits = 4, or an update that rounds stochastically"
+        )
+
+
+def _memory(config: ThrottleConfig) -> Iterator[str]:
+    """An average that never forgets, as what it keeps in a step rounds to all of it."""
+    averages = Source(config.source) in (Source.EMA, Source.MAX)
+    if config.enabled and averages and config.constants["keep"] == config.scalar.one:
+        yield (
+            f"rho = {float(config.rho):g} is lost: 1 - rho is 1 in scalars of {config.mantissa_bits} bits, so that the average "
+            "of C never forgets, after a still step either; take a larger rho, or more mantissa_bits"
+        )
+
+
+def _noise(config: ThrottleConfig | Law) -> Iterator[str]:
+    """Laws that minibatch noise turns into a standstill.
+
+    Put ``C = sqrt(2) / (alpha * eta)`` into the law: where x is C or the larger of C and S, a step multiplies alpha by
+    ``num * eta / (gain * sqrt(2))``; where x is S, no alpha above 0 is left unless ``gain < eta / sqrt(2)``.
+    """
+    remedy = "the estimator same_batch"
+    if isinstance(config, Law):
+        name, eta = config.controller, config.eta
+        averaged, ratio, gain = name == "inverse_curvature", config.chi, config.beta
+    else:
+        name, eta, gain = str(config.to_table().get("law", "")), float(config.eta), float(config.gain)
+        averaged = config.source is Source.EMA
+        ratio = float(config.num) * eta / gain if gain else math.inf
+    frozen = f"where minibatch noise dominates, each step multiplies alpha by {ratio / math.sqrt(2):.3g} and the run freezes"
+    if averaged and gain >= eta / math.sqrt(2):
+        word = "beta" if name == "inverse_curvature" else "gain"
+        yield (
+            f"{word} = {gain:g} is not less than eta / sqrt(2) = {eta / math.sqrt(2):.3g}: where minibatch noise dominates, "
+            f"alpha falls to alpha_min; take a smaller {word} or {remedy}"
+        )
+    elif not averaged and ratio < math.sqrt(2):
+        if name == "stability_margin":
+            yield f"chi = {ratio:g} is less than sqrt(2): {frozen}; take chi of at least 1.5 or {remedy}"
+        elif name == "adgd":
+            yield f"adgd is made for whole gradients: {frozen}; take {remedy}, or all rows in a batch"
+        else:
+            yield f"num * eta / gain = {ratio:g} is less than sqrt(2): {frozen}; take a larger num or {remedy}"

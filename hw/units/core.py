@@ -1,0 +1,444 @@
+"""The core of the unit: absorb a gradient, decide the step, apply the update; its memories are others' concern."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, ResetSignal, Signal, Value, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ...golden.config import Source, ThrottleConfig
+from ...golden.registers import COUNTER_BITS
+from ..lanes.counters import Counters, ones, summed
+from ..lanes.norm import SumOfSquares
+from ..lanes.rounding import rails
+from ..lanes.update import Update
+from ..scalar.decide import Decide
+from .ports import core_counters, residual_field, unit_ports, updated_signature, vector
+from .watchdog import Watchdog
+
+__all__ = ["StreamingThrottle"]
+
+JOINING = 2
+"""Cycles from the core's ports to the lanes' last registers: through these gradients reach the squarers, as new weights do."""
+
+COUNTING = 4
+"""Cycles from the lanes' last registers to the counts: the flags, their sums in fours, the number of a beat, its addition."""
+
+STATES = ("ABSORB", "DECIDE", "STEP", "APPLY", "PUBLISH", "MOTION", "RESTART")
+"""The states of every step. Each costs at most a cycle beyond what the step waits for in it."""
+
+SHARING = ("SHARE A", "SHARE A TOTAL", "SHARE B", "SHARE B TOTAL")
+"""The states that a shard has besides: a cycle each where the other shards answer at once."""
+
+FOUND = {
+    "rail": ("gradient_saturated", "weight_saturated"),
+    "near": ("gradient_near_rail", "weight_near_rail"),
+    "saturated": (None, "update_saturated"),
+    "swallowed": (None, "update_underflow"),
+    "update_rail": (None, "update_rail"),
+    "update_near": (None, "update_near_rail"),
+}
+"""What the lanes' flags count up, in the first pass and in the second.
+
+It is the order of the hardware, and not that of the registers: one comparison a lane finds the rails of gradients in the first
+pass and those of weights in the second, so these two share a number, and the totals of a pass stand side by side.
+"""
+
+
+RAILS_OF_UPDATES = ("update_rail", "update_near")
+"""The flags that a unit has only with ``every_rail``."""
+
+
+def flags(every_rail: bool) -> list[str]:
+    """The lanes' flags, in the order in which they are counted."""
+    return [flag for flag in FOUND if every_rail or flag not in RAILS_OF_UPDATES]
+
+
+def counted(every_rail: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The counters of elements by pass, each in the order in which they are brought up to date."""
+    first, second = zip(*(FOUND[flag] for flag in flags(every_rail)), strict=True)
+    return tuple(name for name in first if name), tuple(name for name in second if name)
+
+
+class StreamingThrottle(wiring.Component):
+    """The core without a gradient memory: the previous gradient and the direction come as streams.
+
+    A step: ceil(N/L) beats of ``absorb`` {gradient, previous}; the scalar part decides; ceil(N/L) beats of ``apply``
+    {weight, direction}, each answered on ``updated`` {weight, update} in order; then ``registers``, once. The next step's
+    gradient is accepted when the registers were taken. In the first step after reset ``previous`` counts as zero. With
+    ``residual_bits`` both streams of the second pass have a field ``residual``: e on the way in, which counts as zero in the
+    first step too, and the new e on the way out.
+
+    The lanes of the last beat beyond N are ignored on the way in and zero on the way out. ``constants`` and ``control`` must
+    hold steady during a step, ``eps`` and ``on_still`` from the registers of the step before on. ``clear`` zeroes all counters,
+    flags and the run of still steps between two steps, or as the registers are taken, after that read; while they are held up
+    it does nothing.
+
+    One squarer a lane serves both passes: the gradient's change on the way in, the weight's change on the way out. With the
+    sources ``norm`` and ``ratio`` it is the gradient itself on the way in, whatever ``previous`` holds; with ``ratio`` the weight
+    itself on the way out.
+
+    A shard (``config.population``) offers its energies on ``partial``, A then B in each step, and waits on ``total`` for their
+    sums over all shards. A watchdog (``config.watchdog``, :class:`~kappa_rtl.hw.units.watchdog.Watchdog`) has the ports
+    ``watchdog_mask`` and ``blocks``; blocks taken before a step's registers are offered belong to that step. With
+    ``config.parity`` whoever holds the gradients says on ``memory_fault`` that one was not what was stored; the flag is sticky.
+
+    Throughput: a beat a cycle in both passes. A step takes at most :attr:`step_cycles` when no stream stalls.
+    Reset, at any time: the unit of a first step.
+    """
+
+    def __init__(self, config: ThrottleConfig) -> None:
+        self.config = config
+        g, w, *_ = config.grids
+        lanes = config.lanes
+        self.decide = Decide(config)
+        self._make_lanes()
+        self.takes = Signal(init=1)  # the pass under way has beats to come
+        self.watchdog = Watchdog(config) if config.watchdog else None
+        # The squared norm of the gradient, which the watchdog compares with its floor, is A itself or needs squarers of its own.
+        self.floor: SumOfSquares | None = None
+        assert isinstance(config.source, Source)
+        self.changes = config.source.is_curvature  # A is the energy of the gradient's change; otherwise of the gradient itself
+        if "gradient_floor" in config.watchdog and self.changes:
+            self.floor = self._sum(g.width, config.widths.gradient_energy)
+        super().__init__(
+            {
+                "absorb": In(
+                    stream.Signature(data.StructLayout({"gradient": vector(g.width, lanes), "previous": vector(g.width, lanes)}))
+                ),
+                "apply": In(
+                    stream.Signature(
+                        data.StructLayout(
+                            {"weight": vector(w.width, lanes), "direction": vector(config.grids.direction.width, lanes)}
+                            | residual_field(config)
+                        )
+                    )
+                ),
+            }
+            | unit_ports(config)
+            | {"updated": Out(updated_signature(config, residual=True))}
+            | ({"memory_fault": In(1)} if config.parity else {})
+        )
+
+    def _make_lanes(self) -> None:
+        self.update = Update(self.config, joins=True)
+        self.sum = self._sum(self.update.word.width, self.config.widths.energy, either=True)
+        first, second = counted(self.config.every_rail)
+        self.counters = Counters((len(first), len(second)), self.config.lanes, self.config.elements)
+
+    def _sum(self, width: int, energy_bits: int, either: bool = False) -> SumOfSquares:
+        config = self.config
+        return SumOfSquares(lanes=config.lanes, width=width, energy_bits=energy_bits, tail=config.tail, either=either)
+
+    @property
+    def overhead(self) -> int:
+        """The most cycles of a step beyond its 2 * ceil(N/L) beats."""
+        passes = 2 * self.sum.latency + self.update.latency + JOINING
+        counts = max(0, COUNTING + max(self.counters.groups) - self.sum.latency)  # cycles that they take beyond the second sum
+        # With a further state behind APPLY the registers are offered a cycle after PUBLISH was reached, not at once. And in a
+        # shard the scalar part takes the A of all shards from a register, not that of its own lanes from their adder.
+        late = int(self._extras > 0) + int(self.config.population is not None)
+        return passes + self.decide.latency + self._wait + len(STATES) + counts + self._extras + late
+
+    @property
+    def _wait(self) -> int:
+        """The most cycles that A waits for the scalar part, which prepares the step from B while the gradient streams in."""
+        return max(0, self.decide.prelude - self.config.beats - self.sum.latency)
+
+    @property
+    def _extras(self) -> int:
+        """Cycles in states that not every unit has: the watchdog's, and those of the exchange with other shards."""
+        look = 1 + self.watchdog.latency if self.watchdog is not None else 0
+        return look + (len(SHARING) if self.config.population is not None else 0)
+
+    @property
+    def step_cycles(self) -> int:
+        """The most cycles from the first beat of a gradient to the registers, streams never stalling."""
+        return 2 * self.config.beats + self.overhead
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self.config
+        m.submodules.sum = total = self.sum
+        m.submodules.decide = decide = self.decide
+        m.submodules.update = update = self.update
+
+        wiring.connect(m, wiring.flipped(self.constants), decide.constants)
+        wiring.connect(m, wiring.flipped(self.control), decide.control)
+
+        status = decide.status
+        shares = config.population is not None
+        energy_a = Signal(config.widths.gradient_energy, reset_less=True)
+        energy_b = Signal(config.widths.motion_energy, reset_less=True)
+        first = Signal(init=1)
+        publishes = Signal()
+        offers = Signal()
+        quiet = Signal(init=1)  # the inverse of `offers`, in a register of its own for the sake of the clock
+        m.d.sync += [offers.eq(publishes & ~self.counters.more), quiet.eq(~publishes | self.counters.more)]
+
+        beat = Signal(range(config.beats + 1))
+        last = beat == config.beats - 1
+        # The pass under way, from its first cycle until the other one begins; and pulses with which a pass begins.
+        takes, applying, absorbing = self.takes, Signal(), Signal(init=1)
+        applies, absorbs = Signal(), Signal()
+        # The lanes' ready comes late in the cycle, so it is only the enable of these registers, and no logic follows it. The two
+        # pulses come while the lanes are empty, and therefore ready.
+        with m.If(update.i.ready):
+            comes = takes & Mux(applying, self.apply.valid, self.absorb.valid)
+            m.d.sync += [beat.eq(beat + comes), takes.eq((takes & ~(comes & last)) | applies | absorbs)]
+        with m.If(applies | absorbs):
+            m.d.sync += [beat.eq(0), applying.eq(applies), absorbing.eq(absorbs)]
+        m.d.comb += [
+            update.step.eq(status.step_size),
+            update.i.payload.direction.eq(self.apply.payload.direction),
+            update.i.payload.weight.eq(self.apply.payload.weight),
+            update.i.payload.last.eq(last),
+            self.updated.payload.weight.eq(update.o.payload.weight),
+            self.updated.payload.update.eq(update.o.payload.update),
+            decide.i.payload.eq(Mux(applying, energy_b, energy_a) if shares else total.o.payload),
+            self.absorb.ready.eq(takes & ~applying),
+            self.apply.ready.eq(takes & applying & update.i.ready),
+            update.i.valid.eq(takes & applying & self.apply.valid),
+            self.updated.valid.eq(update.o.valid),
+            update.o.ready.eq(self.updated.ready),
+            self.registers.valid.eq(offers),
+        ]
+        # Both passes share the squarers. A gradient reaches them through the lanes' registers of new weights, and the gradient
+        # before it by the side of the old weights. What does not belong to the pass under way is held at zero in registers, so
+        # that the two meet in an OR, and no multiplexer stands in front of the squarers.
+        came, came_last = Signal(JOINING), Signal(JOINING, reset_less=True)
+        m.d.sync += [
+            came.eq(Cat(self.absorb.valid & self.absorb.ready, came)),
+            came_last.eq(Cat(last, came_last)),
+        ]
+        hushes = Signal(init=1)  # no previous gradient is to be subtracted
+        m.d.sync += hushes.eq(applying | first)
+        m.d.comb += [
+            update.idle.eq(absorbing),
+            total.i.valid.eq(came[-1] | (update.o.valid & self.updated.ready)),
+            total.i.payload.last.eq(Mux(applying, update.o.payload.last, came_last[-1])),
+        ]
+        for lane in range(config.lanes):
+            joined = Signal(update.word, name=f"joined{lane}", reset_less=True)
+            before = [
+                Signal(signed(config.grids.gradient.width), name=f"before{lane}_{i}", reset_less=True) for i in range(JOINING)
+            ]
+            m.d.sync += joined.eq(self.absorb.payload.gradient[lane])
+            with m.If(applying):
+                m.d.sync += joined.eq(0)
+            if self.changes:
+                m.d.sync += Cat(before).eq(Cat(self.absorb.payload.previous[lane], before))
+                with m.If(hushes):
+                    m.d.sync += before[-1].eq(0)
+            m.d.comb += [
+                update.joined[lane].eq(joined),
+                total.i.payload.minuend[lane].eq(update.o.payload.word[lane]),
+                total.i.payload.subtrahend[lane].eq(0 if config.source is Source.RATIO else update.o.payload.previous[lane]),
+                total.i.payload.other[lane].eq(before[-1]),
+            ]
+        if config.residual_bits:
+            fresh = Signal(init=1)  # in the first step, whose residuals count as zero
+            with m.If(self.registers.valid):
+                m.d.sync += fresh.eq(0)
+            m.d.comb += self.updated.payload.residual.eq(update.o.payload.residual)
+            for lane in range(config.lanes):
+                m.d.comb += update.i.payload.residual[lane].eq(Mux(fresh, 0, self.apply.payload.residual[lane]))
+        # The counters take two cycles to clear. So from the cycle before the registers are offered until they are taken a clear
+        # does nothing: it would change what is offered.
+        clears = Signal()
+        m.d.comb += [clears.eq(self.clear & ~publishes), decide.clear.eq(clears), self.counters.clear.eq(clears)]
+
+        counters = self._count(m, applying, applies)
+        steps = {name: Signal(COUNTER_BITS, name=name, reset_less=True) for name in core_counters(config) if name not in counters}
+        self._count_steps(m, steps)
+        self._publish(m, {"A": energy_a, "B": energy_b} | counters | steps)
+        self._watch(m, energy_a, came[-1], update.o.payload.word)
+        self._note_motion(m, total.i.valid & applying, decide.i.valid & decide.i.ready & applying)
+
+        closing = "WATCH" if config.watchdog else "PUBLISH"
+        with m.FSM():
+            with m.State("ABSORB"):  # the sum is not taken here: it stands in its adder until the step is decided
+                with m.If(total.soon):
+                    m.next = "SHARE A" if shares else "DECIDE"
+            if shares:
+                self._share(m, "SHARE A", total.o.payload, energy_a, "DECIDE")
+            with m.State("DECIDE"):
+                if not shares:
+                    m.d.sync += energy_a.eq(total.o.payload)
+                m.d.comb += decide.i.valid.eq(1)
+                with m.If(decide.i.ready):
+                    m.next = "STEP"
+            with m.State("STEP"):
+                m.d.comb += [total.o.ready.eq(1), decide.o.ready.eq(1), applies.eq(decide.o.valid)]
+                with m.If(decide.o.valid):
+                    m.d.sync += first.eq(0)
+                    m.next = "APPLY"
+            with m.State("APPLY"):
+                with m.If(total.o.valid):
+                    m.d.sync += energy_b.eq(total.o.payload)
+                    if not shares and not config.watchdog:
+                        m.d.comb += publishes.eq(1)
+                    m.next = "SHARE B" if shares else closing
+            if shares:
+                self._share(m, "SHARE B", total.o.payload, energy_b, closing)
+            self._look(m)
+            with m.State("PUBLISH"):
+                m.d.comb += publishes.eq(quiet | ~self.registers.ready)
+                with m.If(offers & self.registers.ready):
+                    m.next = "MOTION"
+            with m.State("MOTION"):
+                m.d.comb += decide.i.valid.eq(1)
+                with m.If(decide.i.ready):
+                    m.next = "RESTART"
+            with m.State("RESTART"):
+                m.d.comb += total.o.ready.eq(1)
+                m.d.comb += absorbs.eq(1)
+                m.next = "ABSORB"
+        return m
+
+    def _publish(self, m: Module, found: dict[str, Signal]) -> None:
+        """The registers: what is found here, and the rest from the scalar part and the watchdog."""
+        registers = self.registers.payload
+        if self.config.parity:
+            faulty = Signal(name="memory_was_faulty")
+            with m.If(self.memory_fault):
+                m.d.sync += faulty.eq(1)
+            with m.Elif(self.decide.clear):
+                m.d.sync += faulty.eq(0)
+            found = found | {"memory_fault": faulty}
+        for name in registers.shape().members:
+            if name in found:
+                source: Any = found[name]
+            else:
+                part = self.watchdog if self.watchdog is not None and name.startswith("watchdog") else self.decide
+                source = part.status[name]
+            m.d.comb += registers[name].eq(source)
+
+    def _watch(self, m: Module, energy: Value, absorbs: Value, gradient: Any) -> None:
+        """Connect the watchdog: to A, ``energy``; and to the beat ``gradient``, which is summed where ``absorbs``."""
+        if self.watchdog is None:
+            return
+        m.submodules.watchdog = watchdog = self.watchdog
+        ports = watchdog.signature.members
+        m.d.comb += [watchdog.mask.eq(self.watchdog_mask), watchdog.clear.eq(self.decide.clear)]
+        for name in ("learning_dead", "scalar_overflow"):
+            if name in ports:
+                m.d.comb += getattr(watchdog, name).eq(self.decide.status[name])
+        if "blocks" in ports:
+            wiring.connect(m, wiring.flipped(self.blocks), watchdog.blocks)
+        if self.floor is not None:
+            m.submodules.floor = floor = self.floor
+            m.d.comb += [
+                floor.i.valid.eq(absorbs),
+                *(floor.i.payload.minuend[lane].eq(gradient[lane]) for lane in range(self.config.lanes)),
+                floor.i.payload.last.eq(self.sum.i.payload.last),
+                floor.o.ready.eq(watchdog.looked),
+                watchdog.energy.eq(floor.o.payload),
+            ]
+        elif "energy" in ports:
+            m.d.comb += watchdog.energy.eq(energy)
+
+    def _look(self, m: Module) -> None:
+        """A state of the FSM: the watchdog's look, before the registers are published."""
+        if self.watchdog is None:
+            return
+        with m.State("WATCH"):
+            m.d.comb += self.watchdog.look.eq(1)
+            with m.If(self.watchdog.looked):
+                m.next = "PUBLISH"
+
+    def _note_motion(self, m: Module, leaves: Value, taken: Value) -> None:
+        """With ``ratio`` B is the energy of the weights, not of their change: so note here whether any weight has changed.
+
+        ``leaves``: a beat of new weights leaves the lanes. ``taken``: the scalar part takes B, and with it this bit.
+        """
+        if self.config.source is not Source.RATIO:
+            return
+        out = self.update.o.payload
+        differs, moved = Signal(self.config.lanes), Signal()
+        m.d.sync += differs.eq(Cat((out.weight[lane] != out.previous[lane]) & leaves for lane in range(self.config.lanes)))
+        m.d.comb += self.decide.moved.eq(moved)
+        with m.If(taken):
+            m.d.sync += moved.eq(0)
+        with m.Elif(differs.any()):
+            m.d.sync += moved.eq(1)
+
+    def _share(self, m: Module, state: str, energy: Value, target: Signal, then: str) -> None:
+        """Two states of the FSM: offer this shard's ``energy``, then put the sum over all shards into ``target``."""
+        with m.State(state):
+            m.d.comb += [self.partial.valid.eq(1), self.partial.payload.eq(energy)]
+            with m.If(self.partial.ready):
+                m.next = f"{state} TOTAL"
+        with m.State(f"{state} TOTAL"):
+            m.d.comb += self.total.ready.eq(1)
+            m.d.sync += target.eq(self.total.payload)
+            with m.If(self.total.valid):
+                m.next = then
+
+    def _count(self, m: Module, applying: Value, decided: Value) -> dict[str, Value]:
+        """Count what the lanes find: a flag a lane, how many are up in the beat, and the totals, which it gives by counter.
+
+        ``applying``: the second pass is under way. ``decided``: the first one is over, and its counts go to the totals.
+        """
+        g, w, y, *_ = self.config.grids
+        lanes, tail = self.config.lanes, self.config.tail
+        total, out = self.sum.i, self.update.o.payload
+        m.submodules.counters = counters = self.counters
+
+        names = flags(self.config.every_rail)
+        found = {name: Signal(lanes, name=f"{name}_flags", reset_less=True) for name in names}
+        taken, was_taken, was_last = total.valid & total.ready, Signal(), Signal(reset_less=True)
+        counts, counts_update = Signal(), Signal()
+        m.d.sync += [was_taken.eq(taken), counts.eq(was_taken), counts_update.eq(taken & applying)]
+        m.d.sync += was_last.eq(total.payload.last)
+        for lane in range(lanes):
+            word = Signal(self.update.word, name=f"word{lane}")
+            m.d.comb += word.eq(out.word[lane])
+            if g.rails == w.rails:
+                on, near = rails(m, word, g)
+            else:
+                on_g, near_g = rails(m, word[: g.width].as_signed(), g)
+                on_w, near_w = rails(m, word[: w.width].as_signed(), w)
+                on, near = Mux(applying, on_w, on_g), Mux(applying, near_w, near_g)
+            if self.update.hides:
+                overflowed = Signal(name=f"overflowed{lane}", reset_less=True)
+                m.d.sync += overflowed.eq(out.overflowed[lane])
+                on = on | overflowed  # of gradients there is none: the lanes hold zeros then
+            inside = ~was_last if lane >= tail else 1
+            m.d.sync += [found["rail"][lane].eq(on & inside), found["near"][lane].eq(near & inside)]
+            m.d.sync += [found["saturated"][lane].eq(out.saturated[lane]), found["swallowed"][lane].eq(out.swallowed[lane])]
+            if self.config.every_rail:  # lanes beyond N need no mask here: their update is zero, which is on no rail
+                on, near = rails(m, out.update[lane], y)
+                m.d.sync += [found["update_rail"][lane].eq(on), found["update_near"][lane].eq(near)]
+        # A flag counts only where its gate is open: for rails a cycle later than for what the lanes say themselves, as they are
+        # compared in a cycle more. Behind the gates nothing needs a reset: counters ignore the two cycles after one.
+        gates = {"rail": counts, "near": counts, "saturated": counts_update, "swallowed": counts_update}
+        for i, name in enumerate(names):
+            fours = [Signal(3, name=f"{name}_of_{lane}", reset_less=True) for lane in range(0, lanes, 4)]
+            number = Signal(range(lanes + 1), name=f"{name}_number", reset_less=True)
+            m.d.sync += [four.eq(ones(found[name][4 * j : 4 * j + 4])) for j, four in enumerate(fours)]
+            with m.If(~gates.get(name, counts & applying)):
+                m.d.sync += [four.eq(0) for four in fours]
+            m.d.sync += number.eq(summed(m, name, fours))
+            m.d.comb += counters.numbers[i].eq(number)
+
+        ends = Signal(COUNTING)  # follows the last beat until its numbers are counted
+        m.d.sync += ends.eq(Cat(taken & applying & out.last, ends))
+        m.d.comb += counters.add.eq(Cat(decided, ends[-1]))
+        first, second = counted(self.config.every_rail)
+        return dict(zip(first + second, counters.totals, strict=True))
+
+    def _count_steps(self, m: Module, counters: dict[str, Signal]) -> None:
+        """With ``every_rail``: count steps whose size is on the upper rail of its grid, or near it."""
+        if not self.config.every_rail:
+            return
+        step = self.config.step
+        decided, size = Signal(), self.decide.o.payload
+        m.d.sync += decided.eq(self.decide.o.valid & self.decide.o.ready)
+        for name, least in (("step_rail", step.rails[1]), ("step_near_rail", step.near_rail)):
+            there = Signal(name=f"{name}_there", reset_less=True)
+            m.d.sync += [there.eq(size >= least), counters[name].eq(counters[name] + (decided & there))]
+            with m.If(ResetSignal() | self.decide.clear):
+                m.d.sync += counters[name].eq(0)

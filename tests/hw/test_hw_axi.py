@@ -1,0 +1,129 @@
+# ruff: noqa: E501  a fault a row reads best
+"""The unit on AXI, on its exported Verilog, with the masters of cocotbext-axi."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from kappa_rtl.golden.config import ThrottleConfig
+from kappa_rtl.sim.runner import SimulationError
+from kappa_rtl.sim.testbench.bank import Bank, simulate
+from support.mutants import Mutant, generator
+from support.simulators import EFFORT
+
+SMALL = {
+    **{"law": "stability_margin", "eta": 0.5, "eps": "1/1048576", "dead_after": 3},
+    **{"mantissa_bits": 8, "exponent_bits": 6, "step_bits": 9, "gradient": "SQ2.6", "weight": "SQ1.5", "update": "SQ1.7"},
+}
+UNITS = {
+    "l3": SMALL | {"elements": 11, "lanes": 3},
+    "l1": SMALL | {"elements": 4, "lanes": 1, "gradient": "SQ3.7"},
+    # One beat, and that not full; fields of 32 bits, and a mantissa of two words.
+    "l4": SMALL | {"elements": 3, "lanes": 4, "gradient": "SQ4.14", "weight": "SQ2.20", "mantissa_bits": 37, "exponent_bits": 9},
+}
+REAL = {"l8": {"law": "stability_margin", "eta": 0.1, "elements": 100, "lanes": 8, "dead_after": 3}}
+WATCHED = UNITS["l3"] | {
+    "watchdog": ["gradient_floor", "norm_growth", "learning_dead", "scalar_overflow"],
+    "gradient_floor": "0.25",
+    **{"every_rail": True, "dead_after": 2},
+}
+SHARD = UNITS["l3"] | {"watchdog": ["norm_growth", "scalar_overflow"], "population": 11}
+DELAYED = UNITS["l3"] | {"delay": 1, "watchdog": ["learning_dead"], "update": "SQ1.7,stochastic", "seed": 7}
+
+
+CHECKED = UNITS["l3"] | {"frames": "check"}
+
+
+@pytest.mark.parametrize("unit", ["l3", pytest.param("l4", marks=[pytest.mark.slow, pytest.mark.ci])])
+def test_axi(unit: str) -> None:
+    simulate("axi", {unit: UNITS[unit]}, simulator="verilator")
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.icarus
+def test_axi_icarus() -> None:
+    """With fewer units, laws and steps."""
+    simulate("axi", {"l3": UNITS["l3"]}, simulator="icarus", effort=EFFORT["icarus"])
+
+
+@pytest.mark.parametrize(
+    "simulator",
+    [
+        pytest.param("verilator", marks=[pytest.mark.slow, pytest.mark.ci]),
+        pytest.param("icarus", marks=[pytest.mark.icarus, pytest.mark.slow]),
+    ],
+)
+def test_two_clocks(simulator: str) -> None:
+    simulate("axi_clocks", {"l1": UNITS["l1"] | {"bus_clock": True}}, simulator=simulator, effort=EFFORT[simulator])
+
+
+@pytest.mark.slow
+def test_watchdog_and_one_pass() -> None:
+    """Without the tests that hold a step up between its passes."""
+    units = {"watched": WATCHED, "shard": SHARD, "delayed": DELAYED, "checked": WATCHED | CHECKED}
+    simulate("axi", units, simulator="verilator", only="register|under_every_pace|watchdog|driver|promised|frames|by_command")
+
+
+@pytest.mark.slow
+def test_axi_long() -> None:
+    simulate("axi", UNITS | REAL, simulator="verilator", seed=2, effort=2)
+
+
+FAULTS = [
+    Mutant("bus/file.py", "acts.eq(has_address & has_data & ~self.s_axi_bvalid & ~acts)", "acts.eq(has_address & has_data & ~acts)", "a write does not wait for the answer before it"),
+    Mutant("bus/file.py", "acts.eq(has_address & has_data & ~self.s_axi_bvalid & ~acts)", "acts.eq(has_data & ~self.s_axi_bvalid & ~acts)", "a write does not wait for its address"),
+    Mutant("bus/file.py", "acts.eq(has_address & settled[-1] & ~self.s_axi_rvalid)", "acts.eq(has_address & settled[-1])", "a read does not wait for the answer before it"),
+    Mutant("bus/file.py", "settled.eq(Mux(acts, 0, Cat(has_address, settled)))", "settled.eq(7)", "a read does not wait for its word"),
+    Mutant("bus/file.py", "self.s_axi_wready.eq(~has_data)", "self.s_axi_wready.eq(~has_data & self.s_axi_wvalid)", "ready follows valid"),
+    Mutant("bus/file.py", "with m.If(strobed[bits_of.start]):", "with m.If(1):", "strobes do not matter"),
+    Mutant("bus/file.py", "bits.eq(bits & ~(new & strobed))", "bits.eq(bits & ~new)", "strobes of events do not matter"),
+    Mutant("bus/file.py", "raised, register.name)[part.name]):", "raised, register.name)[part.name] & ~selects[register.name, 0]):", "an event is lost while it is cleared"),
+    Mutant("bus/file.py", "Response.SLVERR.value", "Response.OKAY.value", "a refused write answers okay"),
+    Mutant("bus/file.py", "Mux(found[WORD], Response.OKAY.value, Response.DECERR.value)", "Response.OKAY.value", "a read of nothing answers okay"),
+    Mutant("bus/file.py", "beside: Const(1 << WORD, WORD + 1)", "beside: Const(0, WORD + 1)", "a read beside a register is refused"),
+    Mutant("bus/file.py", "{*places, *self.registers.neighbours}", "{*places}", "a write beside a register is refused"),
+    Mutant("bus/file.py", "strobes_any.eq(mask.any())", "strobes_any.eq(1)", "a write of no byte is refused"),
+    Mutant("bus/file.py", "signed(f.width) if f.signed else unsigned(f.width)", "unsigned(f.width)", "exponents are not sign-extended"),
+    Mutant("bus/steps.py", "acts.eq(clear & ~busy)", "acts.eq(clear)", "a clear acts in the middle of a step"),
+    Mutant("bus/steps.py", 'ends if name == "eps" else ~busy', "~busy", "eps changes after it was used"),
+    Mutant("bus/steps.py", 'ends if name == "eps" else ~busy', 'ends if name == "eps" else 1', "constants change during a step"),
+    Mutant("bus/steps.py", 'ends if name == "on_still" else ~busy', 'ends if name == "on_still" else 1', "modes change during a step"),
+    Mutant("bus/steps.py", 'ends if name == "on_still" else ~busy', "~busy", "on_still changes after it was used"),
+    Mutant("bus/steps.py", "accepts.eq(absorbing | (self.stored.control.run & ~busy))", "accepts.eq(absorbing | self.stored.control.run)", "a gradient is taken before the step ended", {"frames": "check"}),
+    Mutant("bus/steps.py", "accepts.eq(absorbing | (self.stored.control.run & ~busy))", "accepts.eq(absorbing | ~busy)", "a stopped unit runs"),
+    Mutant("bus/frames.py", "taken & (self.i.payload.last ^ last)", "taken & self.i.payload.last & ~last", "a missing TLAST is not seen", {"frames": "check"}),
+    Mutant("bus/steps.py", "if lane >= config.tail else", "if lane > config.tail else", "TKEEP keeps an element beyond N"),
+    Mutant("bus/steps.py", "raised[name].eq(ends & found[name])", "raised[name].eq(found[name])", "a flag raises its event all the time"),
+    Mutant("bus/steps.py", "with m.If(ends):\n                m.d.sync += held[name]", "with m.If(1):\n                m.d.sync += held[name]", "registers change during a step"),
+    Mutant("bus/axi.py", "again(steps)", "steps", "a command resets nothing"),
+    Mutant("bus/outlet.py", "owing = (owes & ~(moves & ~spares)) | (self.cut & begun)", "owing = owes & ~(moves & ~spares)", "a frame that is cut has no end"),
+    Mutant("bus/outlet.py", "moves.eq(~self.o.valid | self.o.ready)", "moves.eq(~self.o.valid | self.o.ready | self.cut)", "a reset takes back what is offered"),
+    Mutant("bus/frames.py", "m.d.sync += written.eq(whole)", "m.d.sync += written.eq(written + 1)", "a bad frame is not taken back"),
+    Mutant("bus/frames.py", "drops.eq((drops | (ends & ~each)) & ~last)", "drops.eq(0)", "the rest of a long frame is a frame"),
+    Mutant("bus/frames.py", "& ~each & (last ^ ends))", "& ~each & last & ~ends)", "nobody is told of a long frame"),
+    Mutant("bus/frames.py", "with m.If(~drops & (each | (last & ends))):", "with m.If(~drops):", "beats leave before their frame is whole"),
+    Mutant("bus/frames.py", "beat.eq(Mux(last | each, 0, beat + 1))", "beat.eq(Mux(ends, 0, beat + 1))", "a short frame leaves its beats to the next one"),
+    Mutant("bus/frames.py", "used < self.depth - 2", "used < self.depth - 1", "a beat is taken for which there is no room"),
+    Mutant("bus/axi.py", "again(frames)", "frames", "half a frame outlasts a reset"),
+    Mutant("bus/file.py", "part.restarts or register.access", "register.access", "a unit that is reset runs on"),
+    Mutant("bus/file.py", "register.access is not Access.RW:", "register.access is Access.W1S:", "events outlast a reset"),
+    Mutant("bus/steps.py", "core.registers.valid & self.left & ~ends", "core.registers.valid & ~ends", "a step ends before its last weight has left"),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", FAULTS, ids=lambda mutant: mutant.what.replace(" ", "_"))
+def test_every_fault_is_found(mutant: Mutant, tmp_path: Path) -> None:
+    """The bench is worth what these say: single-point faults of the wrapper."""
+    name = f"axi_mutant_{FAULTS.index(mutant)}"
+    faulty = generator(mutant, tmp_path / name)
+    options = dict(mutant.options)
+    component = importlib.import_module(f"{name}.hw.bus.axi").AxiThrottle(ThrottleConfig.from_table(UNITS["l3"]), **options)
+    with pytest.raises(SimulationError, match=r"[1-9]\d* of \d+ tests failed"):
+        simulate(
+            "axi", {"l3": UNITS["l3"] | options}, simulator="verilator", verilog=faulty.to_verilog(Bank({"l3": component}), "axi")
+        )

@@ -1,0 +1,143 @@
+"""``make coverage``: what the tests reach of the exported Verilog and of the Python, as the tables of docs/coverage.md.
+
+The tests run once, under coverage.py, with every simulation by Verilator built to count. A point of the Verilog is a line, a
+branch or an edge of a bit, in one unit of a bench; the bank around the units is the bench's own and left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from kappa_rtl.sim.runner import version
+from kappa_rtl.sim.verilate import COVERAGE
+
+from . import ROOT
+
+KINDS = ("line", "branch", "toggle")
+OURS = "a global training throttle, made by kappa-rtl"
+"""Stands in the first line of every exported text, and of no netlist."""
+
+NOT_THE_GENERATOR = ("tests/mutants", "tests/sim/test_faults.py")
+"""Tests of units with a fault in them."""
+
+
+class Point(NamedTuple):
+    """A point of one text: its kind, the module and the instance, the line, and which branch, statement or edge."""
+
+    kind: str
+    module: str
+    instance: str
+    line: int
+    what: str
+
+
+def points(text: str) -> Iterator[tuple[Point, int]]:
+    """The points of a coverage file of Verilator's, and how often each was passed."""
+    for fields, count in re.findall(r"^C '(.*)' (\d+)$", text, re.MULTILINE):
+        about = dict(field.split("\x02", 1) for field in fields.split("\x01")[1:])
+        kind, _, module = about["page"].removeprefix("v_").partition("/")
+        yield Point(kind, module, about["h"], int(about["l"]), f"{about['n']} {about['o']}"), int(count)
+
+
+class Reached(NamedTuple):
+    """What a bench reached: of how many points of each kind, how many; and the lines where a line or a branch was missed."""
+
+    found: dict[str, int]
+    passed: dict[str, int]
+    missed: dict[str, list[str]]
+
+
+def of_bench(folder: Path) -> Reached:
+    """All designs of a bench, each with every run of it."""
+    found, passed, missed = dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0), defaultdict(list)
+    for design in sorted(folder.iterdir()):
+        (source,) = design.glob("*.v")
+        lines = source.read_text().splitlines()
+        if OURS not in lines[0]:
+            continue
+        counts: dict[Point, int] = defaultdict(int)
+        for data in design.glob("*.dat"):
+            for point, count in points(data.read_text()):
+                counts[point] += count
+        for point, count in sorted(counts.items()):
+            if point.module == folder.name:  # the bank
+                continue
+            found[point.kind] += 1
+            passed[point.kind] += count > 0
+            if not count and point.kind != "toggle":
+                missed[lines[point.line - 1].strip()].append(f"{point.instance}, {point.what.split()[1]}")
+    return Reached(found, passed, dict(missed))
+
+
+def share(passed: int, found: int) -> str:
+    """As text, never rounded up to all."""
+    return f"{passed} of {found} ({int(1000 * passed / found) / 10} %)" if found else "none"
+
+
+def verilog(folder: Path, every_line: bool) -> None:
+    """Print what was reached of the Verilog, by bench."""
+    print(f"\n{version('verilator')}\n\n| bench | lines | branches | edges of bits |\n|---|---|---|---|")
+    missed: dict[str, dict[str, list[str]]] = {}
+    for bench in sorted(folder.iterdir()):
+        reached = of_bench(bench)
+        if any(reached.found.values()):
+            cells = [share(reached.passed[kind], reached.found[kind]) for kind in KINDS]
+            print(f"| {bench.name} | {' | '.join(cells)} |")
+            missed[bench.name] = reached.missed
+    for name, lines in missed.items():
+        for line, where in lines.items() if every_line else ():
+            print(f"\n{name}: `{line}`\n    {'; '.join(sorted(set(where)))}")
+
+
+def python(report: Path) -> None:
+    """Print what was reached of the Python, by folder."""
+    print(f"\ncoverage.py {metadata.version('coverage')}\n\n| folder | files | statements | branches |\n|---|---|---|---|")
+    sums: dict[str, list[int]] = defaultdict(lambda: [0] * 5)
+    for name, file in json.loads(report.read_text())["files"].items():
+        summary, folder = file["summary"], str(Path(name).parent)
+        numbers = (1, *(summary[key] for key in ("covered_lines", "num_statements", "covered_branches", "num_branches")))
+        sums[folder] = [old + new for old, new in zip(sums[folder], numbers, strict=True)]
+    for folder, (files, *numbers) in sorted(sums.items()):
+        print(f"| {folder} | {files} | {share(*numbers[:2])} | {share(*numbers[2:])} |")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="support.coverage", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "coverage", help="where everything is kept")
+    parser.add_argument("--no-run", action="store_true", help="only print what an earlier run left there")
+    parser.add_argument("--every-line", action="store_true", help="also print the lines of the Verilog with a miss")
+    args, more = parser.parse_known_args()
+    out = args.out.resolve()
+    report, settings = out / "python.json", ["--rcfile", str(ROOT / "pyproject.toml"), "--data-file", str(out / "data")]
+    status = 0
+    if not args.no_run:
+        shutil.rmtree(out, ignore_errors=True)
+        (out / "verilog").mkdir(parents=True)
+        tests = [f"--ignore={place}" for place in NOT_THE_GENERATOR] + (more or ["-n", "auto", "--dist", "worksteal"])
+        environment = os.environ | {COVERAGE: str(out / "verilog"), "COVERAGE_FILE": str(out / "data")}
+        run = [sys.executable, "-m", "coverage", "run", *settings[:2], "-m", "pytest", *tests]
+        status = subprocess.run(run, cwd=ROOT, env=environment).returncode
+        coverage = [sys.executable, "-m", "coverage"]
+        subprocess.run([*coverage, "combine", "--quiet", *settings], cwd=ROOT, check=True)
+        subprocess.run([*coverage, "json", "--quiet", *settings, "-o", str(report)], cwd=ROOT, check=True)
+    elif not report.exists():
+        print(f"error: out must be a folder that `make coverage` filled, not {str(out)!r}", file=sys.stderr)
+        return 2
+    verilog(out / "verilog", args.every_line)
+    python(report)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""Models, units and comparisons that the tests of the training loop share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kappa_rtl.golden.config import ThrottleConfig
+from kappa_rtl.golden.network.data import synthetic
+from kappa_rtl.golden.reference import FloatThrottle
+from kappa_rtl.golden.rounding import quantise
+from kappa_rtl.golden.throttle import Throttle
+from kappa_rtl.golden.training.history import FitHistory
+from kappa_rtl.golden.training.model import LinearBlockModel
+
+
+def problem_model(*hidden: int, seed: int = 0, samples: int = 64, **settings: Any) -> tuple[Any, LinearBlockModel]:
+    problem = synthetic(0, samples)
+    form = {"dtype": np.float64, "use_bias": False} | settings
+    return problem, LinearBlockModel(problem, num_hidden=list(hidden), seed=seed, **form)
+
+
+def equal(a: FitHistory, b: FitHistory, *, names: Any = None) -> bool:
+    names = list(a) if names is None else names
+    return all(np.array_equal(a[name], b[name], equal_nan=True) for name in names)
+
+
+def unit_for(model: LinearBlockModel, kind: str = "golden", **settings: Any) -> Any:
+    """A throttle unit for a model's weights."""
+    law = {"eta": "0.2", "gradient": "SQ4.12", "weight": "SQ4.12", "update": "SQ2.14", "rho": "0.05"} | settings
+    config = ThrottleConfig.stability_margin(elements=model.theta.size, **law)
+    if kind == "float":
+        return FloatThrottle(config, model.theta)
+    return Throttle(config, quantise(model.theta, config.grids.weight), codes=True)
