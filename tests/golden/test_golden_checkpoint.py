@@ -191,7 +191,7 @@ def test_states_that_are_none_are_refused_by_their_field() -> None:
         {"theta": shard["theta"][1:]}, {"residual": None}, {"residual": np.full(N, 99, np.int8)}
     ))  # fmt: skip
     for bad, message in (
-        ({}, r"^state must have config, .*, not "),
+        ({}, r"^state must have applied, config, .*, not "),
         (good | {"steps": 1.5}, r"^steps must be of int, not 1\.5"),
         (good | {"steps": True}, r"^steps must be of int, not True"),
         (good | {"rate": "1"}, r"^eta must be from 0 to eta_max = 0\.5, not 1"),
