@@ -54,6 +54,14 @@ class Source(enum.StrEnum):
         return of.get(self, self if self.is_curvature else Source.INSTANT)
 
 
+    @property
+    def alike(self) -> tuple[Source, ...]:
+        """The sources among which the host may switch a unit that was built for this one."""
+        if not self.is_curvature:
+            return (self,)
+        return tuple(one for one in Source if one.is_curvature and one.is_projection == self.is_projection)
+
+
 class Motion(enum.StrEnum):
     """Which length of a step the curvature is measured along."""
 

@@ -16,3 +16,11 @@ EMA = (
     Do("join", Operation.ADD, "kept"),
 )
 """From C in y to ``keep * S + rho * C``: two products and their sum, each rounded once."""
+
+EMA_LATE = (
+    Do("weigh", Operation.MUL, "rho", store="curvature"),
+    Do("old", Operation.LOAD, "ema", store="kept"),
+    Do("keep", Operation.MUL, "keep"),
+    Do("join", Operation.ADD, "kept"),
+)
+"""The same where ``keep * S`` was not worked out before, as its register held something else: ``rho * C`` is kept instead."""

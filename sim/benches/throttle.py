@@ -73,6 +73,7 @@ class Run:
         gradient = self.gradient() if gradient is None else gradient
         d = config.grids.direction
         proposes = self.streaming and (config.direction is not None or self.rng.random() < 0.5)
+        proposes &= not Source(config.source).is_projection  # which is that onto the gradient
         direction = self.gradient(d) if proposes else None
         theta, residual = self.golden.theta, self.golden.residual.astype(np.int64)
         record = self.golden.step(gradient, direction, codes=True)
@@ -131,12 +132,12 @@ def inputs(bench: Bench) -> tuple[str, str]:
 def laws(config: ThrottleConfig) -> Iterator[ThrottleConfig]:
     """Configurations of the same hardware: modes and constants are ports."""
     assert isinstance(config.source, Source)
-    same = [source for source in Source if source is config.source or (source.is_curvature and config.source.is_curvature)]
-    for on_still, source in itertools.product(OnStill, same):
+    for on_still, source in itertools.product(OnStill, config.source.alike):
         yield config.replace(on_still=on_still, source=source)
     if not config.source.is_curvature:
         return
-    yield config.replace(ema_start=EmaStart.FIRST, source=Source.EMA)
+    average = next(source for source in config.source.alike if source.x is Source.EMA)
+    yield config.replace(ema_start=EmaStart.FIRST, source=average)
     yield config.replace(enabled=False)
     if not config.delay:  # whose first step is the hardware's own
         beyond = Fraction(2) ** config.step.integer_bits * (1 - Fraction(1, 1 << 60))  # as a scalar a power of two: off the grid
