@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 from ...golden.config import ThrottleConfig
 from ...golden.registers import BLOCK_BITS, CONSTANTS, WATCHES
 from ..units.onepass import OnePass
-from ..units.ports import vector
+from ..units.ports import shared_bits, vector
 from ..units.throttle import Throttle
 from .file import structure
 from .frames import beats_of
@@ -29,7 +29,7 @@ BETWEEN = 2
 
 def numbers(config: ThrottleConfig) -> dict[str, tuple[bool, int]]:
     """Streams of plain numbers that the unit has beside its vectors: by name whether it goes out, and bits."""
-    energy = config.widths.energy
+    energy = shared_bits(config)
     shard = {"partial": (True, energy), "total": (False, energy)} if config.population is not None else {}
     return shard | ({"blocks": (False, BLOCK_BITS)} if "norm_growth" in config.watchdog else {})
 

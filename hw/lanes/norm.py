@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Module, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,8 +16,8 @@ class SumOfSquares(wiring.Component):
     """``sum((minuend - subtrahend)**2)`` over all lanes and beats up to the one marked ``last``; an exact integer.
 
     ``soon`` says that the sum is offered from the next cycle on. With ``either`` the subtrahend comes in two fields, of which
-    one is zero: ``subtrahend`` or ``other``. With ``projects`` it is ``sum(minuend * (minuend - subtrahend))``, or zero where that
-    is negative: the sum of squares too where nothing is subtracted.
+    one is zero: ``subtrahend`` or ``other``. With ``projects`` it is ``sum(minuend * (minuend - subtrahend))``, a signed number: the
+    sum of squares where nothing is subtracted.
 
     Pipeline: difference, operand, square, the square away from the multiplier's block, a level of the adder tree a stage,
     accumulator. Lanes from ``tail`` on count as zero in the last beat.
@@ -25,7 +25,7 @@ class SumOfSquares(wiring.Component):
     Args:
         lanes: L, elements a beat, 1..32.
         width: bits of the signed operands.
-        energy_bits: bits of the sum; the caller proves that it fits.
+        energy_bits: bits of the sum, without the sign that it has with ``projects``; the caller proves that it fits.
         tail: elements in the last beat, 1..L.
         either: the subtrahend is ``subtrahend | other``.
         projects: products of the difference with the minuend are summed, not squares.
@@ -45,7 +45,7 @@ class SumOfSquares(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(data.StructLayout({**operands, "last": 1}))),
-                "o": Out(stream.Signature(unsigned(energy_bits))),
+                "o": Out(stream.Signature(signed(energy_bits + 1) if projects else unsigned(energy_bits))),
                 "soon": Out(1),
             }
         )
@@ -62,7 +62,7 @@ class SumOfSquares(wiring.Component):
         closed = Signal()  # the last beat was accepted: none is until the sum was taken
         m.d.comb += [self.i.ready.eq(~closed), taken.eq(self.i.valid & self.i.ready)]
 
-        number = signed if self.projects else unsigned
+        number = signed if self.projects else unsigned  # the shape of a sum
         terms = []
         for lane in range(self.lanes):
             squarer = Multiplier(self.width + 1, self.width + 1)
@@ -106,7 +106,7 @@ class SumOfSquares(wiring.Component):
                 sums.append(odd)
             terms, level = sums, level + 1
 
-        total = Signal(number(self.energy_bits + self.projects), reset_less=True)
+        total = Signal(self.o.payload.shape(), reset_less=True)
         whole = Signal()
         taking = self.o.valid & self.o.ready
         clears = Signal(init=1)  # a cycle after the sum was taken, from a register: the next square comes later than that
@@ -119,8 +119,7 @@ class SumOfSquares(wiring.Component):
             m.d.sync += whole.eq(1)
         with m.If(taken & self.i.payload.last):
             m.d.sync += closed.eq(1)
-        found = Mux(total[-1], 0, total) if self.projects else total
-        m.d.comb += [self.o.valid.eq(whole), self.o.payload.eq(found), self.soon.eq(last)]
+        m.d.comb += [self.o.valid.eq(whole), self.o.payload.eq(total), self.soon.eq(last)]
         with m.If(taking):
             m.d.sync += [whole.eq(0), closed.eq(0)]
         return m

@@ -97,6 +97,7 @@ class StreamingThrottle(wiring.Component):
         self.decide = Decide(config)
         self._make_lanes()
         self.takes = Signal(init=1)  # the pass under way has beats to come
+        self.moved_anywhere = Signal(reset_less=True)  # of a shard: whether a weight of any shard moved in the last step
         self.watchdog = Watchdog(config) if config.watchdog else None
         # The squared norm of the gradient, which the watchdog compares with its floor, is A itself or needs squarers of its own.
         self.floor: SumOfSquares | None = None
@@ -206,7 +207,7 @@ class StreamingThrottle(wiring.Component):
             update.i.payload.last.eq(last),
             self.updated.payload.weight.eq(update.o.payload.weight),
             self.updated.payload.update.eq(update.o.payload.update),
-            decide.i.payload.eq(Mux(applying, energy_b, energy_a) if shares else total.o.payload),
+            decide.i.payload.eq(Mux(applying, energy_b, energy_a) if shares else self._energy(total.o.payload)),
             self.absorb.ready.eq(takes & ~applying),
             self.apply.ready.eq(takes & applying & update.i.ready),
             update.i.valid.eq(takes & applying & self.apply.valid),
@@ -274,7 +275,7 @@ class StreamingThrottle(wiring.Component):
         self._count_steps(m, steps)
         self._publish(m, {"A": energy_a, "B": energy_b} | counters | steps)
         self._watch(m, energy_a, came[-1], update.o.payload.word)
-        self._note_motion(m, seen & applying, decide.i.valid & decide.i.ready & applying)
+        moved = self._note_motion(m, seen & applying, decide.i.valid & decide.i.ready & applying)
 
         counted_all = Signal()
         if config.intended:
@@ -285,10 +286,10 @@ class StreamingThrottle(wiring.Component):
                 with m.If(total.soon):
                     m.next = "SHARE A" if shares else "DECIDE"
             if shares:
-                self._share(m, "SHARE A", total.o.payload, energy_a, "DECIDE")
+                self._share(m, "SHARE A", total.o.payload, energy_a, "DECIDE", moved)
             with m.State("DECIDE"):
                 if not shares:
-                    m.d.sync += energy_a.eq(total.o.payload)
+                    m.d.sync += energy_a.eq(self._energy(total.o.payload))
                 m.d.comb += decide.i.valid.eq(1)
                 with m.If(decide.i.ready):
                     m.next = "STEP"
@@ -304,7 +305,7 @@ class StreamingThrottle(wiring.Component):
                         m.d.comb += publishes.eq(1)
                     m.next = "SHARE B" if shares else closing
             if shares:
-                self._share(m, "SHARE B", total.o.payload, energy_b, closing)
+                self._share(m, "SHARE B", total.o.payload, energy_b, closing, moved)
             self._look(m)
             with m.State("PUBLISH"):
                 m.d.comb += publishes.eq(quiet | ~self.registers.ready)
@@ -384,31 +385,51 @@ class StreamingThrottle(wiring.Component):
             with m.If(self.watchdog.looked):
                 m.next = "PUBLISH"
 
-    def _note_motion(self, m: Module, leaves: Value, taken: Value) -> None:
+    @staticmethod
+    def _energy(found: Value) -> Value:
+        """What is taken for A: a projection's sum has a sign, and counts as zero where it is negative."""
+        return Mux(found[-1], 0, found[:-1]) if found.shape().signed else found
+
+    def _note_motion(self, m: Module, leaves: Value, taken: Value) -> Signal:
         """Where B is not the energy of the weights' change note here whether any weight has changed.
 
-        ``leaves``: a beat of new weights leaves the lanes. ``taken``: the scalar part takes B, and with it this bit.
+        ``leaves``: a beat of new weights leaves the lanes. ``taken``: the scalar part takes B, and with it this bit; that of a
+        shard is of all shards.
         """
-        if not self.decide.asks_moved:
-            return
-        out = self.update.o.payload
         differs, moved = Signal(self.config.lanes), Signal()
+        if not self.decide.asks_moved:
+            return moved
+        out = self.update.o.payload
         m.d.sync += differs.eq(Cat((out.weight[lane] != out.previous[lane]) & leaves for lane in range(self.config.lanes)))
         m.d.comb += self.decide.moved.eq(moved)
+        if self.config.population is not None:
+            m.d.comb += self.decide.moved.eq(self.moved_anywhere)
         with m.If(taken):
             m.d.sync += moved.eq(0)
         with m.Elif(differs.any()):
             m.d.sync += moved.eq(1)
+        return moved
 
-    def _share(self, m: Module, state: str, energy: Value, target: Signal, then: str) -> None:
-        """Two states of the FSM: offer this shard's ``energy``, then put the sum over all shards into ``target``."""
+    def _share(self, m: Module, state: str, energy: Value, target: Signal, then: str, moved: Signal) -> None:
+        """Two states of the FSM: offer this shard's ``energy``, then put the sum over all shards into ``target``.
+
+        With an intended motion ``moved`` goes along with B, above it.
+        """
+        bits, total = self.config.widths.energy, self.total.payload
         with m.State(state):
             m.d.comb += [self.partial.valid.eq(1), self.partial.payload.eq(energy)]
+            if self.config.intended and state == "SHARE B":
+                m.d.comb += self.partial.payload.eq(Cat(energy[:bits], moved))
             with m.If(self.partial.ready):
                 m.next = f"{state} TOTAL"
         with m.State(f"{state} TOTAL"):
             m.d.comb += self.total.ready.eq(1)
-            m.d.sync += target.eq(self.total.payload)
+            if not self.config.intended:
+                m.d.sync += target.eq(total)
+            elif state == "SHARE B":
+                m.d.sync += [target.eq(total[:bits]), self.moved_anywhere.eq(total[bits:].any())]
+            else:
+                m.d.sync += target.eq(self._energy(total.as_signed()) if self.sum.projects else total)
             with m.If(self.total.valid):
                 m.next = then
 

@@ -70,6 +70,7 @@ class StreamingOnePass(StreamingThrottle):
         wiring.connect(m, wiring.flipped(self.control), decide.control)
 
         energy_a = Signal(config.widths.gradient_energy, reset_less=True)
+        part_a = Signal(total.o.payload.shape(), reset_less=True)  # a shard's own, with the sign of a projection
         energy_b = Signal(config.widths.motion_energy, reset_less=True)
         counters = {name: Signal(COUNTER_BITS, name=name, reset_less=True) for name in core_counters(config)}
         first = Signal(init=1)
@@ -117,7 +118,7 @@ class StreamingOnePass(StreamingThrottle):
 
         self._publish(m, {"A": energy_a, "B": energy_b} | counters)
         self._watch(m, energy_a, enters, self.absorb.payload.gradient)
-        self._note_motion(m, leaves, decide.i.valid & decide.i.ready & moving)
+        moved = self._note_motion(m, leaves, decide.i.valid & decide.i.ready & moving)
         gone = Signal()  # with an intended motion, whose sum does not tell: all weights of this pass have left and are counted
         if config.intended:
             going = Signal(COUNTING)
@@ -127,11 +128,13 @@ class StreamingOnePass(StreamingThrottle):
         with m.FSM() as fsm:
             with m.State("PASS"):
                 m.d.comb += total.o.ready.eq(1)
-                m.d.sync += energy_a.eq(total.o.payload)
+                m.d.sync += energy_a.eq(self._energy(total.o.payload))
+                if shares and self.projects:
+                    m.d.sync += part_a.eq(total.o.payload)
                 with m.If(total.o.valid):
                     m.next = "SHARE A" if shares else "DECIDE"
             if shares:
-                self._share(m, "SHARE A", energy_a, energy_a, "DECIDE")
+                self._share(m, "SHARE A", part_a if self.projects else energy_a, energy_a, "DECIDE", moved)
             with m.State("DECIDE"):
                 m.d.comb += decide.i.valid.eq(1)
                 with m.If(decide.i.ready):
@@ -147,7 +150,7 @@ class StreamingOnePass(StreamingThrottle):
                     m.d.sync += step.eq(decide.status.step_size)
                     m.next = "SHARE B" if shares else ends
             if shares:
-                self._share(m, "SHARE B", energy_b, energy_b, ends)
+                self._share(m, "SHARE B", energy_b, energy_b, ends, moved)
             self._look(m)
             with m.State("PUBLISH"):
                 m.d.comb += self.registers.valid.eq(1)
