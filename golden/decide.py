@@ -86,10 +86,10 @@ class Decide:
         if self.config.on_still is OnStill.RELEASE:
             self.average = self.unit.mul(self.constants["keep"], self.average)
 
-    def decide(self, gradient_energy: int, motion_energy: int, moved: bool | None = None, applied: int = 0) -> Decision:
+    def decide(self, gradient_energy: int, motion_energy: int, moved: bool | None = None, size: int = 0) -> Decision:
         """One step: A and B, exact integers on the grids 2**-(2*f), to the step size on its own grid.
 
-        ``moved`` says whether the last step moved a weight, where B does not (source ``ratio``, intended motion). ``applied`` is
+        ``moved`` says whether the last step moved a weight, where B does not (source ``ratio``, intended motion). ``size`` is
         the step size that it was made with, an integer on the step grid, which an intended motion is measured with.
         """
         config, unit, constants = self.config, self.unit, self.constants
@@ -99,7 +99,7 @@ class Decide:
         norm_motion = sqrt(unit, motion_energy, -2 * moving.fraction_bits)
         scale = ZERO
         if config.intended:
-            scale = unit.normalise(applied, -config.step.fraction_bits)  # exact, as a scalar holds any step size
+            scale = unit.normalise(size, -config.step.fraction_bits)  # exact, as a scalar holds any step size
             norm_motion = unit.mul(norm_motion, scale)
         still = not self.first and not (motion_energy != 0 if moved is None else moved)
         stands = not norm_motion.m if config.intended else still  # there is no motion to divide by

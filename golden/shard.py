@@ -70,7 +70,7 @@ class Shard:
             self._generators.load_state_dict(state["generators"])
 
     def absorb(self, gradient: NDArray[Any]) -> Absorbed:
-        """Take G: the energy of its change (with ``norm`` and ``ratio``, of itself; with ``projection`` <P, P - G>), and counts."""
+        """Take G: the energy of its change (by source of itself, or <P, P - G> for a projection), and the counts."""
         config = self.config
         assert isinstance(config.source, Source)
         watched = "gradient_floor" in config.watchdog

@@ -16,8 +16,8 @@ class SumOfSquares(wiring.Component):
     """``sum((minuend - subtrahend)**2)`` over all lanes and beats up to the one marked ``last``; an exact integer.
 
     ``soon`` says that the sum is offered from the next cycle on. With ``either`` the subtrahend comes in two fields, of which
-    one is zero: ``subtrahend`` or ``other``. With ``projects`` it is ``sum(minuend * (minuend - subtrahend))``, a signed number: the
-    sum of squares where nothing is subtracted.
+    one is zero: ``subtrahend`` or ``other``. With ``projects`` it is ``sum(minuend * (minuend - subtrahend))``, a signed number:
+    the sum of squares where nothing is subtracted.
 
     Pipeline: difference, operand, square, the square away from the multiplier's block, a level of the adder tree a stage,
     accumulator. Lanes from ``tail`` on count as zero in the last beat.

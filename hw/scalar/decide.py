@@ -400,8 +400,9 @@ class Decide(wiring.Component):
     def _scale(self, m: Module, scale: Any, first: Value, loads: Value) -> None:
         """Make a scalar of the step size that is applied as ``loads`` comes, by shifting it up a bit a cycle; exact.
 
-        It takes fewer cycles than the root of B, which is the first thing that follows: both go by the bits of a mantissa at most,
-        and B is taken no earlier. With ``delay`` the unit still holds the step size of the step before, or nothing in the first one.
+        It takes fewer cycles than the root of B, which is the first thing that follows: a step size has no more bits than a
+        mantissa, and B is taken no earlier. With ``delay`` the unit still holds the step size of the step before, or nothing in
+        the first one.
         """
         config, bits = self.config, self.config.mantissa_bits
         step: Value = self.unit.step

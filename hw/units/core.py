@@ -10,7 +10,8 @@ from amaranth.lib.wiring import In, Out
 
 from ...golden.config import Source, ThrottleConfig
 from ...golden.registers import COUNTER_BITS
-from ..lanes.counters import Counters, ones, summed
+from ..lanes.counters import FOUND as FOUND
+from ..lanes.counters import Counters, counted, flags, ones, summed
 from ..lanes.norm import SumOfSquares
 from ..lanes.rounding import rails
 from ..lanes.update import Update
@@ -31,35 +32,6 @@ STATES = ("ABSORB", "DECIDE", "STEP", "APPLY", "PUBLISH", "MOTION", "RESTART")
 
 SHARING = ("SHARE A", "SHARE A TOTAL", "SHARE B", "SHARE B TOTAL")
 """The states that a shard has besides: a cycle each where the other shards answer at once."""
-
-FOUND = {
-    "rail": ("gradient_saturated", "weight_saturated"),
-    "near": ("gradient_near_rail", "weight_near_rail"),
-    "saturated": (None, "update_saturated"),
-    "swallowed": (None, "update_underflow"),
-    "update_rail": (None, "update_rail"),
-    "update_near": (None, "update_near_rail"),
-}
-"""What the lanes' flags count up, in the first pass and in the second.
-
-It is the order of the hardware, and not that of the registers: one comparison a lane finds the rails of gradients in the first
-pass and those of weights in the second, so these two share a number, and the totals of a pass stand side by side.
-"""
-
-
-RAILS_OF_UPDATES = ("update_rail", "update_near")
-"""The flags that a unit has only with ``every_rail``."""
-
-
-def flags(every_rail: bool) -> list[str]:
-    """The lanes' flags, in the order in which they are counted."""
-    return [flag for flag in FOUND if every_rail or flag not in RAILS_OF_UPDATES]
-
-
-def counted(every_rail: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The counters of elements by pass, each in the order in which they are brought up to date."""
-    first, second = zip(*(FOUND[flag] for flag in flags(every_rail)), strict=True)
-    return tuple(name for name in first if name), tuple(name for name in second if name)
 
 
 class StreamingThrottle(wiring.Component):
@@ -128,7 +100,9 @@ class StreamingThrottle(wiring.Component):
         self.update = Update(self.config, joins=True)
         g, d = self.config.grids.gradient, self.config.grids.direction
         if self.config.intended:  # one operand is the gradient before or the direction, the other one the gradient or nothing
-            self.sum = self._sum(max(g.width, d.width), self.config.widths.energy, projects=Source(self.config.source).is_projection)
+            self.sum = self._sum(
+                max(g.width, d.width), self.config.widths.energy, projects=Source(self.config.source).is_projection
+            )
         else:
             self.sum = self._sum(self.update.word.width, self.config.widths.energy, either=True)
         first, second = counted(self.config.every_rail)
@@ -219,7 +193,7 @@ class StreamingThrottle(wiring.Component):
         # before it by the side of the old weights. What does not belong to the pass under way is held at zero in registers, so
         # that the two meet in an OR, and no multiplexer stands in front of the squarers.
         came, came_last = Signal(JOINING), Signal(JOINING, reset_less=True)
-        # A beat of gradients or of new weights stands behind the lanes. It is what is summed, unless the motion is the intended one.
+        # A beat of gradients or of new weights stands behind the lanes: what is summed, unless the motion is the intended one.
         seen, seen_last = total.i.valid, total.i.payload.last
         if config.intended:
             seen, seen_last, enters = Signal(name="seen"), Signal(name="seen_last"), Signal(JOINING, name="enters")
@@ -230,7 +204,10 @@ class StreamingThrottle(wiring.Component):
             came_last.eq(Cat(last, came_last)),
         ]
         hushes = Signal(init=1)  # no previous gradient is to be subtracted
-        m.d.sync += hushes.eq(first & ~applying if config.intended else applying | first)
+        if config.intended:
+            m.d.sync += hushes.eq(first & ~applying)
+        else:
+            m.d.sync += hushes.eq(applying | first)
         m.d.comb += [
             update.idle.eq(absorbing),
             seen.eq(came[-1] | (update.o.valid & self.updated.ready)),
@@ -425,7 +402,7 @@ class StreamingThrottle(wiring.Component):
         with m.State(f"{state} TOTAL"):
             m.d.comb += self.total.ready.eq(1)
             if not self.config.intended:
-                m.d.sync += target.eq(total)
+                m.d.sync += target.eq(self.total.payload)
             elif state == "SHARE B":
                 m.d.sync += [target.eq(total[:bits]), self.moved_anywhere.eq(total[bits:].any())]
             else:
@@ -433,9 +410,7 @@ class StreamingThrottle(wiring.Component):
             with m.If(self.total.valid):
                 m.next = then
 
-    def _count(
-        self, m: Module, applying: Value, decided: Value, seen: Value, last: Value, ended: Signal
-    ) -> dict[str, Value]:
+    def _count(self, m: Module, applying: Value, decided: Value, seen: Value, last: Value, ended: Signal) -> dict[str, Value]:
         """Count what the lanes find: a flag a lane, how many are up in the beat, and the totals, which it gives by counter.
 
         ``applying``: the second pass is under way. ``decided``: the first one is over, and its counts go to the totals. ``seen``,

@@ -32,6 +32,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "norm": {"law": "clip_norm"},
     "ratio": {"law": "trust_ratio"},
     "ema": {"law": "inverse_curvature", "ema_start": "first", "dead_after": 2, "weight": "SQ2.4", "every_rail": True},
+    "intended": {"motion": "intended", "residual_bits": 3, "weight": "SQ2.6"},
+    "projection": {"source": "projection", "law": "stability_margin"},
+    "projection_with_delay": {"source": "projection", "law": "stability_margin", "delay": 1},
     "watchdog": {"watchdog": ("gradient_floor", "norm_growth", "learning_dead"), "gradient_floor": 0.3},
 }
 

@@ -55,7 +55,16 @@ UNITS = {
         },
     },
     "m4_intended": {
-        **{"elements": 3, "eta": 1, "eps": 0, "num": "1/65536", "gain": "1/131072", "bias": 0, "motion": "intended", "dead_after": 1},
+        **{
+            "elements": 3,
+            "eta": 1,
+            "eps": 0,
+            "num": "1/65536",
+            "gain": "1/131072",
+            "bias": 0,
+            "motion": "intended",
+            "dead_after": 1,
+        },
         **{"mantissa_bits": 4, "exponent_bits": 6, "gradient": "SQ8.3", "weight": "SQ3.3", "update": "SQ3.3", "step_bits": 4},
     },
     "m4_projection": {
