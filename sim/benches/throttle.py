@@ -228,6 +228,28 @@ async def valid_does_not_wait_for_ready(dut: Any) -> None:
             await run.drain()
 
 
+def held_up(bench: Bench) -> bool:
+    """The registers are offered."""
+    return bool(bench.monitors["registers"].stream.valid)
+
+
+@cocotb.test
+async def weights_held_up_hold_up_the_step(dut: Any) -> None:
+    """However long: the registers come when the last of them has left, with all of them counted."""
+    for bench in benches(dut, component):
+        await bench.reset()
+        bench.pace()
+        run = Run(bench, bench.component.config)
+        updated = bench.consumers["updated"]
+        for _ in range(2):
+            updated.stall = 1.0
+            run.step()
+            await bench.tick(2 * bench.component.step_cycles)
+            assert not held_up(bench), f"{bench.where}the registers came before the weights had left"
+            updated.stall = 0.0
+            await run.drain()
+
+
 async def reach(bench: Bench, phase: str, before: int) -> None:
     """Let cycles pass until the step after that many is in a phase, and then some more."""
     beats, monitors = bench.component.config.beats, bench.monitors
@@ -243,11 +265,6 @@ async def reach(bench: Bench, phase: str, before: int) -> None:
     }
     await bench.until(reached[phase])
     await bench.tick(bench.rng.randint(0, 40 if phase in ("decide", "next absorb", "idle") else min(beats, 12)))
-
-
-def held_up(bench: Bench) -> bool:
-    """The registers are offered."""
-    return bool(bench.monitors["registers"].stream.valid)
 
 
 PHASES = ("absorb", "decide", "apply", "apply held up", "registers held up", "next absorb", "idle")
