@@ -352,6 +352,11 @@ class ThrottleConfig:
         return derive(self.grids, self.population or self.elements, self.residual_bits, self.intended, projects)
 
     @property
+    def asks_moved(self) -> bool:
+        """Whether B does not tell that a weight has moved, so that it has to be noted beside it."""
+        return self.intended or self.source is Source.RATIO
+
+    @property
     def intended(self) -> bool:
         """Whether B is the energy of the direction, and the motion that of the intended step."""
         return self.motion is Motion.INTENDED

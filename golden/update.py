@@ -123,7 +123,7 @@ def apply_update(
 
         if config.source is Source.RATIO:
             tally.weight_energy += energy(new)
-        if config.source is Source.RATIO or config.intended:
+        if config.asks_moved:
             tally.moved |= bool((new != old).any())
         tally.motion_energy += energy(direction[block] if config.intended else np.subtract(new, old, out=new))
     return moved, applied, tally

@@ -229,13 +229,8 @@ class Decide(wiring.Component):
                 "clear": In(1),
                 "status": Out(status_layout(config)),
             }
-            | ({"moved": In(1)} if self.asks_moved else {})
+            | ({"moved": In(1)} if config.asks_moved else {})
         )
-
-    @property
-    def asks_moved(self) -> bool:
-        """Whether B does not tell that a weight has moved."""
-        return self.config.source is golden_config.Source.RATIO or self.config.intended
 
     @property
     def latency(self) -> int:
@@ -340,7 +335,7 @@ class Decide(wiring.Component):
         takes_b = does["motion"] & asks & self.i.valid
         if config.intended:
             self._scale(m, scale, first, does["alpha"] if config.delay else takes_b)
-        if self.asks_moved:
+        if config.asks_moved:
             with m.If(takes_b):
                 m.d.sync += status.still.eq(~self.moved)
         else:

@@ -17,10 +17,5 @@ EMA = (
 )
 """From C in y to ``keep * S + rho * C``: two products and their sum, each rounded once."""
 
-EMA_LATE = (
-    Do("weigh", Operation.MUL, "rho", store="curvature"),
-    Do("old", Operation.LOAD, "ema", store="kept"),
-    Do("keep", Operation.MUL, "keep"),
-    Do("join", Operation.ADD, "kept"),
-)
+EMA_LATE = (EMA[0], KEEP[0]._replace(store="kept"), KEEP[1], EMA[1])
 """The same where ``keep * S`` was not worked out before, as its register held something else: ``rho * C`` is kept instead."""

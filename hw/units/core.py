@@ -374,7 +374,7 @@ class StreamingThrottle(wiring.Component):
         shard is of all shards.
         """
         differs, moved = Signal(self.config.lanes), Signal()
-        if not self.decide.asks_moved:
+        if not self.config.asks_moved:
             return moved
         out = self.update.o.payload
         m.d.sync += differs.eq(Cat((out.weight[lane] != out.previous[lane]) & leaves for lane in range(self.config.lanes)))

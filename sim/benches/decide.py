@@ -29,11 +29,9 @@ class Run:
             bench.wire(port).value = word
         bench.wire("clear").value = 0
         self.moves = bench.rng.random() < 0.5
-        self.intended = config.intended
-        self.asks_moved = self.intended or config.source is Source.RATIO
         self._applied = 0
         self._decided: int | None = None
-        if self.asks_moved:
+        if config.asks_moved:
             bench.wire("moved").value = int(self.moves)
         self.steps = bench.board("o")
         self.status = Scoreboard("status", bench.where)
@@ -71,7 +69,7 @@ class Run:
     def motion(self, energy: int) -> None:
         """The step's B."""
         self._motion_energy = energy
-        if self.asks_moved:  # it holds steady: all of a run's steps move, or none does
+        if self.golden.config.asks_moved:  # it holds steady: all of a run's steps move, or none does
             self._moved = self.moves
         self.bench.drivers["i"].send(energy)
 

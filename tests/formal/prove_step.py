@@ -53,9 +53,9 @@ class Core:
         class Observed(module.StreamingThrottle):  # type: ignore[misc, name-defined]
             """The core, with registers at hand that have no name of their own."""
 
-            def _count(self, m: Module, applying: Value, decided: Value) -> Any:
+            def _count(self, m: Module, applying: Value, *more: Any) -> Any:
                 seen["applying"] = applying
-                return super()._count(m, applying, decided)
+                return super()._count(m, applying, *more)
 
             def _watch(self, m: Module, energy: Value, absorbs: Any, gradient: Any) -> None:
                 seen["came"] = absorbs.value

@@ -73,7 +73,7 @@ IN_THE_LOOP = [
     (PROJECTION, Mutant("lanes/norm.py", "m.d.sync += factor.eq(minuend)", "m.d.comb += factor.eq(minuend)", "a change is projected onto the next beat")),
     (PROJECTION, Mutant("units/core.py", "Mux(found[-1], 0, found[:-1])", "found[:-1]", "a curvature below zero is a large one")),
     (PROJECTION, Mutant("scalar/decide.py", 'Do("project", Operation.MUL, "scale"', 'Do("project", Operation.HOLD, "scale"', "a projection is not scaled by the step size")),
-    (PROJECTION, Mutant("scalar/ema.py", 'Do("old", Operation.LOAD, "ema", store="kept")', 'Do("old", Operation.LOAD, "curvature", store="kept")', "the average of a projection forgets all")),
+    (PROJECTION, Mutant("scalar/ema.py", 'KEEP[0]._replace(store="kept")', 'KEEP[0]._replace(store="kept", x="curvature")', "the average of a projection forgets all")),
     (PROJECTION | ONE_PASS, Mutant("units/onepass.py", "previous if self.projects else gradient", "gradient", "the gradient is projected onto itself")),
 ]  # fmt: skip
 
