@@ -24,6 +24,12 @@ LANES = (1, 2, 4, 8, 16)
 WHOLE = 8
 """Lanes of the units around the core."""
 
+ALONG: dict[str, dict[str, Any]] = {
+    "intended motion": {"motion": "intended"},
+    "projection": {"source": "projection", "motion": None},
+}
+"""What measures curvature along the intended step."""
+
 
 def blocks(
     config: ThrottleConfig, lanes: Sequence[int] = LANES
@@ -63,6 +69,10 @@ def blocks(
         f"update, a lane of {g.width} bits": (lambda: Update(one), lambda c: f"{c.latency}, II 1"),
         **cores(streaming=False),
         **cores(streaming=True),
+        **{
+            f"core, {what}, {WHOLE} lanes": (partial(Throttle, whole.replace(**options)), lambda c: f"2 N/L + {c.overhead}")
+            for what, options in ALONG.items()
+        },
         f"unit with weights on chip, {WHOLE} lanes": (lambda: ThrottleEngine(whole), lambda c: f"2 N/L + {c.overhead}"),
         f"unit on AXI, {WHOLE} lanes": (lambda: AxiThrottle(whole), lambda c: f"{c.passes} N/L + {c.overhead}"),
         f"unit on AXI without buffers, {WHOLE} lanes": (

@@ -75,6 +75,11 @@ SCALARS: dict[str, ThrottleConfig] = {
         elements=5, eta=0.1, eta_max=2, dead_after=3, mantissa_bits=9, exponent_bits=8, step_bits=9,
         gradient="SQ2.6", weight="SQ1.5", update="SQ1.7",
     ),
+    "intended, M = 24": ThrottleConfig(elements=640, eta=0.1, eta_max=2, dead_after=3, motion="intended"),
+    "projection, M = 9": ThrottleConfig(
+        elements=5, eta=0.1, eta_max=2, dead_after=3, mantissa_bits=9, exponent_bits=8, step_bits=9,
+        gradient="SQ2.6", weight="SQ1.5", update="SQ1.7", source="projection",
+    ),
 }  # fmt: skip
 """The scalar parts that are soaked."""
 
@@ -136,12 +141,32 @@ def random_law(config: ThrottleConfig, random: Random) -> ThrottleConfig:
     law = copy.copy(config)
     vars(law).update(
         constants={name: scalar(tops.get(name)) for name in CONSTANTS},
-        source=random.choice((Source.INSTANT, Source.EMA, Source.MAX)),
+        source=random.choice(Source(config.source).alike),
         on_still=random.choice(list(OnStill)),
         ema_start=random.choice(list(EmaStart)),
         enabled=random.random() < 0.9,
     )
     return law
+
+
+class MovedByEnergy(wiring.Component):
+    """A scalar part which is told that a weight has moved where B is not zero."""
+
+    def __init__(self, config: ThrottleConfig) -> None:
+        self.decide = Decide(config)
+        super().__init__({name: port for name, port in self.decide.signature.members.items() if name != "moved"})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.decide = decide = self.decide
+        for name in self.signature.members:
+            mine, theirs = getattr(self, name), getattr(decide, name)
+            if name in ("i", "constants", "control"):
+                wiring.connect(m, wiring.flipped(mine), theirs)
+            elif name == "o":
+                wiring.connect(m, theirs, wiring.flipped(mine))
+        m.d.comb += [decide.clear.eq(self.clear), self.status.eq(decide.status), decide.moved.eq(self.i.payload.any())]
+        return m
 
 
 class Scalars:
@@ -156,7 +181,11 @@ class Scalars:
         self._energy, self._step = config.widths.energy, config.step.width
         self._bytes = (6 + 9 * config.scalar.width + 2 * self._energy + 2 + 7) // 8
         self._digits = len(f"{(1 << self._step) - 1:x}") + len(f"{(1 << self._layout.size) - 1:x}")
-        text = verilog if verilog is not None else to_verilog(Decide(config), "decide")
+        text = (
+            verilog
+            if verilog is not None
+            else to_verilog(MovedByEnergy(config) if config.asks_moved else Decide(config), "decide")
+        )
         self.program = compiled("decide", text, widths, "-O3")
 
     def stimulus(self, steps: list[Step]) -> bytes:
@@ -180,15 +209,16 @@ class Scalars:
         mask = (1 << fmt.exponent_bits) - 1
         at = {name: offset for name, (offset, _) in self._fields.items()}
         unit, motion, still_steps, still_run, dead = GoldenDecide(self.config), 0, 0, 0, False
-        width = self._layout.size
+        size, width = 0, self._layout.size
         for step in steps:
             if step.law is not None:
-                unit, motion, still_steps, still_run, dead = GoldenDecide(step.law), 0, 0, 0, False
+                unit, motion, still_steps, still_run, dead, size = GoldenDecide(step.law), 0, 0, 0, False, 0
             elif step.clear:
                 unit.clear()
                 still_steps, still_run, dead = 0, 0, False
-            found = unit.decide(step.gradient, motion)
-            motion = step.motion
+            moved = motion != 0 if self.config.asks_moved else None
+            found = unit.decide(step.gradient, motion, moved, size)
+            motion, size = step.motion, found.step_size
             still_steps += found.still
             still_run = still_run + 1 if found.still else 0
             dead = dead or still_run >= self.config.dead_after
@@ -427,9 +457,10 @@ SHARE = {"scalars": 10_000, "elements": 400_000}
 
 
 def parts(elements: int, steps: int, seed: int) -> list[Part]:
-    """The parts of a soak of that many element updates and scalar steps; three quarters of the steps at M = 24."""
-    wide, narrow = SCALARS
-    counts = [("scalars", wide, steps - steps // 4), ("scalars", narrow, steps // 4)]
+    """The parts of a soak of that many element updates and scalar steps, half of the steps those of the first scalar part."""
+    wide, *others = SCALARS
+    share = steps // 2 // len(others)
+    counts = [("scalars", wide, steps - share * len(others)), *(("scalars", name, share) for name in others)]
     first, *rest = UPDATES
     counts += [("elements", name, elements // len(UPDATES)) for name in rest]
     counts.append(("elements", first, elements - sum(count for kind, _, count in counts if kind == "elements")))

@@ -34,6 +34,8 @@ SHARD = UNITS["l3"] | {"watchdog": ["norm_growth", "scalar_overflow"], "populati
 DELAYED = UNITS["l3"] | {"delay": 1, "watchdog": ["learning_dead"], "update": "SQ1.7,stochastic", "seed": 7}
 
 
+INTENDED = UNITS["l3"] | {"motion": "intended", "step_bits": 8, "population": 11}
+PROJECTION = UNITS["l3"] | {"source": "projection", "step_bits": 8}
 CHECKED = UNITS["l3"] | {"frames": "check"}
 
 
@@ -65,6 +67,7 @@ def test_two_clocks(simulator: str) -> None:
 def test_watchdog_and_one_pass() -> None:
     """Without the tests that hold a step up between its passes."""
     units = {"watched": WATCHED, "shard": SHARD, "delayed": DELAYED, "checked": WATCHED | CHECKED}
+    units |= {"intended": INTENDED, "projection": PROJECTION}
     simulate("axi", units, simulator="verilator", only="register|under_every_pace|watchdog|driver|promised|frames|by_command")
 
 
