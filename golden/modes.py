@@ -40,6 +40,10 @@ class Source(enum.StrEnum):
             return (self,)
         return tuple(one for one in Source if one.is_curvature and one.is_projection == self.is_projection)
 
+    def seeing(self, x: Source) -> Source:
+        """The one of them by which the law sees ``x``: ``instant``, ``ema`` or ``max``."""
+        return next(one for one in self.alike if one.x is x)
+
 
 class Motion(enum.StrEnum):
     """Which length of a step the curvature is measured along."""

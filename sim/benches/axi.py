@@ -27,7 +27,12 @@ def laws(config: ThrottleConfig) -> Iterator[ThrottleConfig]:
     for on_still, source in itertools.product(OnStill, Source(config.source).alike):
         yield config.replace(on_still=on_still, source=source)
     other = {"num": 1, "bias": 1, "gain": "5/4", "alpha_min": "1/64", "rho": "1/8", "eps": "1/512"}
-    yield config.replace(eta=config.constants["eta"].fraction / 2, ema_start=EmaStart.FIRST, source=Source.EMA, **other)
+    yield config.replace(
+        eta=config.constants["eta"].fraction / 2,
+        ema_start=EmaStart.FIRST,
+        source=Source(config.source).seeing(Source.EMA),
+        **other,
+    )
     yield config.replace(enabled=False, **other)
 
 
@@ -359,7 +364,9 @@ async def the_generated_driver(dut: Any) -> None:
         await host.reset()
         made: dict[str, Any] = {"__name__": "driver"}
         exec(python_driver(host.config, host.map, "throttle_axi"), made)
-        law = host.config.replace(source=Source.EMA, ema_start=EmaStart.FIRST, on_still=OnStill.HOLD, gain="5/4")
+        law = host.config.replace(
+            source=Source(host.config.source).seeing(Source.EMA), ema_start=EmaStart.FIRST, on_still=OnStill.HOLD, gain="5/4"
+        )
         host.adopt(law)
         record = host.send()
 

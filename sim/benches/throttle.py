@@ -136,8 +136,7 @@ def laws(config: ThrottleConfig) -> Iterator[ThrottleConfig]:
         yield config.replace(on_still=on_still, source=source)
     if not config.source.is_curvature:
         return
-    average = next(source for source in config.source.alike if source.x is Source.EMA)
-    yield config.replace(ema_start=EmaStart.FIRST, source=average)
+    yield config.replace(ema_start=EmaStart.FIRST, source=config.source.seeing(Source.EMA))
     yield config.replace(enabled=False)
     if not config.delay:  # whose first step is the hardware's own
         beyond = Fraction(2) ** config.step.integer_bits * (1 - Fraction(1, 1 << 60))  # as a scalar a power of two: off the grid
