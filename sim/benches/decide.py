@@ -11,7 +11,7 @@ import cocotb
 from ...golden.config import EmaStart, OnStill, Source, ThrottleConfig
 from ...golden.decide import Decide as GoldenDecide
 from ...hw.scalar.decide import Decide, control_words, status_layout
-from ..testbench.bank import Bench, benches, paces
+from ..testbench.bank import Bench, benches, paces, rate_off_the_grid
 from ..testbench.scoreboard import Scoreboard
 from ..testbench.stream import RuleViolation, Transfer, defined, unpack
 
@@ -85,6 +85,8 @@ def laws(config: ThrottleConfig) -> Iterator[ThrottleConfig]:
     sources = [source for source in Source if source.is_curvature] if config.source.is_curvature else [config.source]
     for on_still, ema_start, source in itertools.product(OnStill, EmaStart, sources):
         yield config.replace(on_still=on_still, ema_start=ema_start, source=source)
+    beyond = rate_off_the_grid(config)
+    yield config.replace(eta=beyond, eta_max=beyond)
     yield config.replace(enabled=False)
     yield config.replace(bias=0, alpha_min="1/8", source=sources[len(sources) // 2])
     yield config.replace(rho=1, on_still=OnStill.DIVIDE)
