@@ -257,6 +257,8 @@ async def events_of_scalars_and_steps_beyond_their_ranges(dut: Any) -> None:
             continue
         beyond = rate_off_the_grid(host.config)
         steep = host.config.replace(gain=host.config.scalar.largest.fraction, bias=1)
+        low, high = host.config.grids.gradient.rails
+        loud = np.where(np.arange(host.config.elements) % 2, low, high)
         for law, events in (
             (host.config.replace(eta=beyond, eta_max=beyond), {"step_overflow"}),
             (steep, {"scalar_overflow", "scalar_underflow"}),
@@ -265,8 +267,8 @@ async def events_of_scalars_and_steps_beyond_their_ranges(dut: Any) -> None:
             await host.configure(law)
             host.adopt(law)
             await host.set("control", run=1)
-            await host.step(np.full(host.config.elements, host.config.grids.gradient.rails[0]))
-            await host.step(np.ones(host.config.elements, np.int64))
+            await host.step(loud)
+            await host.step(np.ones_like(loud))
             raised = {
                 name for name in ("step_overflow", "scalar_overflow", "scalar_underflow") if await host.get("irq_status", name)
             }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.hw.export import export
-from support.coverage import OURS, of_bench, share
+from support.coverage import OURS, grouped, of_bench, share
 
 TEXT = """\
 // SPDX-License-Identifier: Apache-2.0
@@ -49,6 +49,11 @@ def test_runs_of_a_design_are_one(tmp_path: Path) -> None:
 
 def test_an_exported_text_is_known() -> None:
     assert OURS in export(ThrottleConfig(elements=3, eta=0.1))[0].splitlines()[1]
+
+
+def test_edges_are_of_one_group_each() -> None:
+    edges = {"total12": 1, "last_still_steps": 2, "operand_eta": 4, "cell.d": 8, "dividend": 16, "levels": 32}
+    assert grouped(edges) == [3, 4, 8, 48]
 
 
 def test_a_share_is_never_rounded_up_to_all() -> None:
