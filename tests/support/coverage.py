@@ -159,7 +159,7 @@ def python(report: Path) -> None:
     for name, file in json.loads(report.read_text())["files"].items():
         summary, folder = file["summary"], str(Path(name).parent)
         if summary["covered_lines"] < LOW * summary["num_statements"]:
-            low.append(f"{name}: {share(summary['covered_lines'], summary['num_statements'])}; not lines {file['missing_lines']}")
+            low.append(f"{name}: {share(summary['covered_lines'], summary['num_statements'])}")
         numbers = (1, *(summary[key] for key in ("covered_lines", "num_statements", "covered_branches", "num_branches")))
         sums[folder] = [old + new for old, new in zip(sums[folder], numbers, strict=True)]
     for folder, (files, *numbers) in sorted(sums.items()):
@@ -170,6 +170,7 @@ def python(report: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="support.coverage", description=__doc__, allow_abbrev=False)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "coverage", help="where everything is kept")
+    parser.add_argument("--add", action="store_true", help="add to what an earlier run left there: other tests of the same code")
     parser.add_argument("--no-run", action="store_true", help="only print what an earlier run left there")
     parser.add_argument(
         "--every-line",
@@ -181,14 +182,15 @@ def main() -> int:
     report, settings = out / "python.json", ["--rcfile", str(ROOT / "pyproject.toml"), "--data-file", str(out / "data")]
     status = 0
     if not args.no_run:
-        shutil.rmtree(out, ignore_errors=True)
-        (out / "verilog").mkdir(parents=True)
+        if not args.add:
+            shutil.rmtree(out, ignore_errors=True)
+        (out / "verilog").mkdir(parents=True, exist_ok=True)
         tests = [*NOT_THE_GENERATOR, *(more or ["-n", "auto", "--dist", "worksteal"])]
         environment = os.environ | {COVERAGE: str(out / "verilog"), "COVERAGE_FILE": str(out / "data")}
         run = [sys.executable, "-m", "coverage", "run", *settings[:2], "-m", "pytest", *tests]
         status = subprocess.run(run, cwd=ROOT, env=environment).returncode
         coverage = [sys.executable, "-m", "coverage"]
-        subprocess.run([*coverage, "combine", "--quiet", *settings], cwd=ROOT, check=True)
+        subprocess.run([*coverage, "combine", "--quiet", "--append", *settings], cwd=ROOT, check=True)
         subprocess.run([*coverage, "json", "--quiet", *settings, "-o", str(report)], cwd=ROOT, check=True)
     elif not report.exists():
         print(f"error: out must be a folder that `make coverage` filled, not {str(out)!r}", file=sys.stderr)
