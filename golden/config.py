@@ -6,7 +6,6 @@ In one file: the fields, the rules that they keep and all that follows from them
 from __future__ import annotations
 
 import dataclasses
-import enum
 import math
 import tomllib
 from collections.abc import Mapping
@@ -18,43 +17,15 @@ from typing import Any
 
 from .formats import Fixed, Rounding, Scalar, ScalarFormat, shown
 from .laws import LAWS, RATED, at_rate, recognise, written
+from .modes import EmaStart as EmaStart
+from .modes import Motion as Motion
+from .modes import OnStill as OnStill
+from .modes import Source as Source
 from .numbers import Real, real, switch, whole
 from .random import lane_seeds
 from .registers import BLOCK_BITS, CONSTANTS, COUNTER_BITS, GROWTH_FRACTION, WATCHES, counters
 from .tables import html
 from .widths import Grids, Widths, derive
-
-
-class Source(enum.StrEnum):
-    """What the law sees as x."""
-
-    INSTANT = "instant"  #: the curvature C of this step
-    EMA = "ema"  #: S, its moving average
-    MAX = "max"  #: the larger of the two
-    NORM = "norm"  #: ||G||; C is this norm
-    RATIO = "ratio"  #: ||G|| / ||theta||; C is this ratio
-
-    @property
-    def is_curvature(self) -> bool:
-        """Whether x comes from changes of G and theta, not from G and theta themselves."""
-        return self in (Source.INSTANT, Source.EMA, Source.MAX)
-
-
-class OnStill(enum.StrEnum):
-    """What a step does after one that moved no weight (B = 0)."""
-
-    RELEASE = "release"  #: C = ||dG|| / still_norm; S forgets, keep * S
-    FLOOR = "floor"  #: C = ||dG|| / still_norm; S keeps
-    HOLD = "hold"  #: C and S keep
-    DIVIDE = "divide"  #: the formula as published, C = ||dG|| / eps
-
-
-class EmaStart(enum.StrEnum):
-    """Where the moving average starts."""
-
-    ZERO = "zero"  #: from 0, as published
-    FIRST = "first"  #: from the first C
-
 
 LIMITS: dict[str, tuple[int, int]] = {
     "elements": (1, 1 << 32),
@@ -94,6 +65,7 @@ class ThrottleConfig:
         growth: whether alpha grows at most by sqrt(1 + alpha / the alpha before it) from one step to the next, as in AdGD.
         rho: weight of the new curvature in the moving average, 0..1.
         eps: added to ||dtheta|| before the division.
+        motion: see :class:`Motion`; not given, ``applied``, or ``intended`` with the source ``projection``.
         ema_start, on_still: see :class:`EmaStart`, :class:`OnStill`.
         enabled: whether alpha scales the step; if not it is only reported.
         dead_after: still steps in a row that raise ``learning_dead``.
@@ -133,6 +105,7 @@ class ThrottleConfig:
     alpha_min: Real = 0
     rho: Real = 0.05
     eps: Real = 1e-12
+    motion: Motion | str | None = None
     ema_start: EmaStart | str = EmaStart.ZERO
     on_still: OnStill | str = OnStill.RELEASE
     enabled: bool = True
@@ -198,13 +171,16 @@ class ThrottleConfig:
         for name in ("gradient", "weight", "update", "direction"):
             if name != "direction" or self.direction is not None:
                 object.__setattr__(self, name, _format(name, getattr(self, name)))
-        for name, kind in (("source", Source), ("ema_start", EmaStart), ("on_still", OnStill)):
+        for name, kind in (("source", Source), ("ema_start", EmaStart), ("on_still", OnStill), ("motion", Motion)):
             value = getattr(self, name)
+            if name == "motion" and value is None:
+                value = Motion.INTENDED if Source(self.source).is_projection else Motion.APPLIED
             try:
                 object.__setattr__(self, name, kind(value))
             except ValueError:
                 names = ", ".join(member.value for member in kind)
                 raise ValueError(f"{name} must be one of {names}, not {value!r}") from None
+        self._check_motion()
         if self.eta_max is None:
             object.__setattr__(self, "eta_max", self.eta)
         for name in ("eta", "eta_max", "num", "bias", "gain", "alpha_min", "rho", "eps", "gradient_floor", "norm_growth"):
@@ -220,7 +196,43 @@ class ThrottleConfig:
             raise ValueError("population must not be given with the source ratio: its shards would have to exchange more")
         self.constants  # noqa: B018  each refuses what is not a scalar
         self._check_widths()
+        self._check_exponents()
         self._check_watchdog()
+
+    def _check_motion(self) -> None:
+        source = Source(self.source)
+        if source.is_projection and self.motion is Motion.APPLIED:
+            raise ValueError(f"motion must be intended with the source {source}, not applied: it projects onto the intended step")
+        if source.is_projection and self.direction is not None:
+            raise ValueError(f"direction must not be given with the source {source}, not {self.direction}: the step is along G")
+        if self.motion is Motion.INTENDED and not source.is_curvature:
+            raise ValueError(f"motion must be applied with the source {source}, not intended: it looks at no motion")
+        if self.motion is Motion.INTENDED and self.step_bits > self.mantissa_bits:
+            raise ValueError(
+                f"step_bits must be at most mantissa_bits = {self.mantissa_bits} with the motion intended, not {self.step_bits}: "
+                "the step size has to be a scalar"
+            )
+
+    def _check_exponents(self) -> None:
+        """Norms, and with an intended motion the step size, have to be within the scalars' range."""
+        low, high = self.scalar.exponents
+        moving = "direction" if self.intended else "weight"
+        for name, fmt, bits in (
+            ("gradient", self.grids.gradient, self.widths.gradient_energy),
+            (moving, self.grids._asdict()[moving], self.widths.motion_energy),
+        ):
+            least, most = -fmt.fraction_bits - self.mantissa_bits, (bits + 1) // 2 - fmt.fraction_bits - self.mantissa_bits + 1
+            if not (low <= least and most <= high):
+                raise ValueError(
+                    f"{name if getattr(self, name) else 'gradient'} = {fmt} gives norms with exponents {least}..{most}; "
+                    f"exponent_bits = {self.exponent_bits} holds {low}..{high}"
+                )
+        least = 1 - self.step.fraction_bits - self.mantissa_bits
+        if self.intended and not low <= least <= high - self.step_bits:
+            raise ValueError(
+                f"step_bits = {self.step_bits} gives step sizes with exponents from {least} on, which the motion intended takes "
+                f"as scalars; exponent_bits = {self.exponent_bits} holds {low}..{high}"
+            )
 
     def _check_watchdog(self) -> None:
         watched: Any = self.watchdog
@@ -258,17 +270,6 @@ class ThrottleConfig:
             raise ValueError(
                 f"update = {self.update} lies {widths.update_shift} bits from the product's grid; the bound is {MAX_WORD}"
             )
-        low, high = self.scalar.exponents
-        for name, fmt, bits in (
-            ("gradient", self.grids.gradient, widths.gradient_energy),
-            ("weight", self.grids.weight, widths.motion_energy),
-        ):
-            least, most = -fmt.fraction_bits - self.mantissa_bits, (bits + 1) // 2 - fmt.fraction_bits - self.mantissa_bits + 1
-            if not (low <= least and most <= high):
-                raise ValueError(
-                    f"{name} = {fmt} gives norms with exponents {least}..{most}; "
-                    f"exponent_bits = {self.exponent_bits} holds {low}..{high}"
-                )
 
     # ---------------------------------------------------------------- derived
 
@@ -347,7 +348,18 @@ class ThrottleConfig:
     @cached_property
     def widths(self) -> Widths:
         """Every intermediate range of the datapath."""
-        return derive(self.grids, self.population or self.elements, self.residual_bits)
+        projects = Source(self.source).is_projection
+        return derive(self.grids, self.population or self.elements, self.residual_bits, self.intended, projects)
+
+    @property
+    def asks_moved(self) -> bool:
+        """Whether B does not tell that a weight has moved, so that it has to be noted beside it."""
+        return self.intended or self.source is Source.RATIO
+
+    @property
+    def intended(self) -> bool:
+        """Whether B is the energy of the direction, and the motion that of the intended step."""
+        return self.motion is Motion.INTENDED
 
     @property
     def counters(self) -> tuple[str, ...]:
@@ -397,6 +409,8 @@ class ThrottleConfig:
             name, parameters = law
             table |= {"law": name} | {key: written(value) for key, value in parameters.items()}
             fields = {key: value for key, value in fields.items() if key not in LAWS[name].sets}
+            if Source(self.source).is_projection:
+                fields["source"] = Source.PROJECTION
         for key, value in fields.items():
             match value:
                 case None:
@@ -455,6 +469,7 @@ class ThrottleConfig:
             "mantissa_bits": self.mantissa_bits,
             "exponent_bits": self.exponent_bits,
             "source": str(self.source),
+            "motion": str(self.motion),
             "on_still": str(self.on_still),
             "ema_start": str(self.ema_start),
             "enabled": self.enabled,

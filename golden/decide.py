@@ -81,39 +81,48 @@ class Decide:
         self.step_overflow = False
 
     def stand_still(self, norm_gradient: Scalar) -> None:
-        """C and S after a step that moved nothing, by ``floor`` or ``release``: as if each element had moved half an ulp."""
+        """C and S after a step without motion, by ``floor`` or ``release``: as if each element had moved half an ulp."""
         self.curvature = divide(self.unit, norm_gradient, self.constants["still_norm"])
         if self.config.on_still is OnStill.RELEASE:
             self.average = self.unit.mul(self.constants["keep"], self.average)
 
-    def decide(self, gradient_energy: int, motion_energy: int, moved: bool | None = None) -> Decision:
+    def decide(self, gradient_energy: int, motion_energy: int, moved: bool | None = None, size: int = 0) -> Decision:
         """One step: A and B, exact integers on the grids 2**-(2*f), to the step size on its own grid.
 
-        ``moved`` says whether the last step moved a weight, where B does not (source ``ratio``).
+        ``moved`` says whether the last step moved a weight, where B does not (source ``ratio``, intended motion). ``size`` is
+        the step size that it was made with, an integer on the step grid, which an intended motion is measured with.
         """
         config, unit, constants = self.config, self.unit, self.constants
         cap = growth_cap(unit, *self.alphas) if config.growth and len(self.alphas) == 2 else None
         norm_gradient = sqrt(unit, gradient_energy, -2 * config.grids.gradient.fraction_bits)
-        norm_motion = sqrt(unit, motion_energy, -2 * config.grids.weight.fraction_bits)
+        moving = config.grids.direction if config.intended else config.grids.weight
+        norm_motion = sqrt(unit, motion_energy, -2 * moving.fraction_bits)
+        scale = ZERO
+        if config.intended:
+            scale = unit.normalise(size, -config.step.fraction_bits)  # exact, as a scalar holds any step size
+            norm_motion = unit.mul(norm_motion, scale)
         still = not self.first and not (motion_energy != 0 if moved is None else moved)
+        stands = not norm_motion.m if config.intended else still  # there is no motion to divide by
         if config.source is Source.NORM:
             self.curvature = norm_gradient
         elif config.source is Source.RATIO:
             # B is zero before the first step too; weights that are all zero do not hold the first ones back.
             self.curvature = divide(unit, norm_gradient, norm_motion) if norm_motion.m else ZERO
-        elif self.first or (still and config.on_still is OnStill.HOLD):
+        elif self.first or (stands and config.on_still is OnStill.HOLD):
             pass
-        elif still and config.on_still is not OnStill.DIVIDE:
+        elif stands and config.on_still is not OnStill.DIVIDE:
             self.stand_still(norm_gradient)
         else:
             self.curvature = divide(unit, norm_gradient, unit.add(norm_motion, constants["eps"]))
+            if Source(config.source).is_projection:
+                self.curvature = unit.mul(unit.mul(self.curvature, self.curvature), scale)
             if not self.seen and config.ema_start is EmaStart.FIRST:
                 self.average = self.curvature
             else:
                 self.average = ema(unit, constants["keep"], constants["rho"], self.average, self.curvature)
             self.seen = True
         self.first = False
-        match config.source:
+        match Source(config.source).x:
             case Source.EMA:
                 x = self.average
             case Source.MAX:

@@ -45,6 +45,9 @@ class Law:
             ValueError: a field is given that the law sets, or a parameter is no number.
         """
         rest = {name: value for name, value in given.items() if name not in self.parameters}
+        projects = str(rest.get("source")) == PROJECTION and self.name in PROJECTED
+        if projects:
+            del rest["source"]
         for name in self.sets:
             if name in rest:
                 raise ValueError(f"{name} is set by the law {self.name} and must not be given with it, not {rest[name]!r}")
@@ -52,8 +55,19 @@ class Law:
         if eta == 0:
             raise ValueError(f"eta must be greater than 0, not {given['eta']!r}")
         values = {name: real(name, given.get(name, default)) for name, default in self.parameters.items()}
-        return rest | self.make(values | {"eta": eta, "eps": real("eps", given.get("eps", EPS))})
+        made = self.make(values | {"eta": eta, "eps": real("eps", given.get("eps", EPS))})
+        return rest | made | ({"source": PROJECTED[self.name]} if projects else {})
 
+
+PROJECTION = "projection"
+"""The source that a law may be given: its C is then the projection of dG onto the step."""
+
+PROJECTED = {
+    "stability_margin": PROJECTION,
+    "inverse_curvature": f"{PROJECTION}_ema",
+    "adgd": f"{PROJECTION}_instant",
+}
+"""The laws of a curvature, and the source of each that sees C and S as it does, with C by projection."""
 
 EPS = "1e-12"
 """What the configuration adds to ||dtheta|| if nothing else is given."""
@@ -132,6 +146,8 @@ def recognise(fields: Mapping[str, Any]) -> tuple[str, dict[str, Fraction]] | No
     for law in LAWS.values():
         parameters = law.parameters_of(fields)
         made = law.make(parameters | {"eta": fields["eta"], "eps": fields["eps"]})
+        if fields["source"] == PROJECTED.get(law.name):
+            made["source"] = fields["source"]
         if all(fields[name] == value for name, value in made.items()):
             return law.name, parameters
     return None

@@ -1,4 +1,4 @@
-"""The exact sum of squares, the only reduction in the datapath.
+"""The exact sums of squares and products, the only reductions in the datapath.
 
 An exact integer, so the order of the elements, the number of lanes and the number of shards cannot change a bit of it.
 """
@@ -23,6 +23,12 @@ def sum_of_squares(minuend: Integers, subtrahend: Integers | None = None) -> int
         block = slice(start, start + BLOCK)
         total += energy(minuend[block] if subtrahend is None else difference(minuend[block], subtrahend[block]))
     return total
+
+
+def inner(a: Integers, b: Integers) -> int:
+    """``sum(a * b)`` of two blocks, exact for magnitudes up to 2**40, as a quarter of ``sum((a+b)**2) - sum((a-b)**2)``."""
+    wide, other = a.astype(np.int64), b.astype(np.int64)
+    return (energy(wide + other) - energy(wide - other)) // 4
 
 
 def difference(minuend: Integers, subtrahend: Integers) -> Integers:

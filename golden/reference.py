@@ -69,6 +69,7 @@ class FloatCurvature:
         motion: float,
         *,
         still: bool,
+        scale: float | None = None,
         eps: float,
         rho: float,
         on_still: str,
@@ -79,7 +80,8 @@ class FloatCurvature:
         """Take in ``||dG||`` and ``||dtheta||``; the first step knows neither and has C = 0.
 
         Args:
-            still: whether the step before moved no weight.
+            still: whether the step before moved no weight, or with an intended motion that this motion is zero.
+            scale: the step size of the step before, where ``change`` is the root of <P, P - G> for a projection onto the step.
             still_norm: what ``floor`` and ``release`` divide by; without a grid (0) they divide by eps.
             divide: how a quotient is made, by zero too.
         """
@@ -92,6 +94,8 @@ class FloatCurvature:
                 self.average *= 1 - rho
         else:
             self.curvature = divide(change, motion + eps)
+            if scale is not None:
+                self.curvature *= self.curvature * scale
             starts = ema_start == EmaStart.FIRST and not self._seen
             self.average = self.curvature if starts else (1 - rho) * self.average + rho * self.curvature
             self._seen = True
@@ -128,11 +132,12 @@ class FloatLaw(FloatCurvature):
         super().load_state_dict(state)
         self._cap, self._last = state["cap"], next(iter(state["last"]), None)
 
-    def step(self, norm_gradient: float, norm_motion: float, moved: bool | None = None) -> float:
+    def step(self, norm_gradient: float, norm_motion: float, moved: bool | None = None, scale: float | None = None) -> float:
         """alpha, from ``||dG||`` and ``||dtheta||``; the first step sees no curvature.
 
         With the source ``norm`` the first of them is ``||G||``; with ``ratio`` they are ``||G||`` and ``||theta||``, and
-        ``moved`` says whether the last step moved a weight.
+        ``moved`` says whether the last step moved a weight. With a projection the first is the root of <P, P - G>, and ``scale``
+        the step size of the step before.
         """
         config = self.config
         if config.source is Source.NORM:
@@ -145,6 +150,7 @@ class FloatLaw(FloatCurvature):
                 norm_gradient,
                 norm_motion,
                 still=not self._first and not (norm_motion != 0 if moved is None else moved),
+                scale=scale,
                 eps=self._eps,
                 rho=self._rho,
                 on_still=OnStill(config.on_still),
@@ -156,7 +162,7 @@ class FloatLaw(FloatCurvature):
             Source.INSTANT: self.curvature,
             Source.EMA: self.average,
             Source.MAX: max(self.curvature, self.average),
-        }.get(Source(config.source), self.curvature)
+        }[Source(config.source).x]
         q = self._bias + self._gain * x
         alpha = min(1.0, max(self._alpha_min, min(1.0 if q == 0 else _divide(self._num, q), self._cap)))
         if config.growth:
@@ -188,11 +194,12 @@ class FloatThrottle(Stateful):
         self._config = config
         self._theta = self._vector("weights", weights, config.grids.weight, codes)
         self._previous = np.zeros(config.elements)
-        self._energy = 0.0  # B: the sum of squares of the last applied change, or with `ratio` of the weights
+        self._energy = 0.0  # B: the sum of squares of the last applied change, with `ratio` of the weights, or of the direction
         self._moved = False
         self._law = FloatLaw(config)
         self.set_rate(config.eta)
         self._pending = float(config.eta)
+        self._applied = 0.0
         self._steps = 0
         self.clear()
 
@@ -227,6 +234,7 @@ class FloatThrottle(Stateful):
             "energy": self._energy,
             "moved": self._moved,
             "pending": self._pending,
+            "applied": self._applied,
             "steps": self._steps,
             "still_steps": self._still_steps,
             "still_run": self._still_run,
@@ -251,7 +259,8 @@ class FloatThrottle(Stateful):
         self.set_rate(state["rate"])
         self._theta, self._previous = state["theta"].copy(), state["previous"].copy()
         self._theta.flags.writeable = self._previous.flags.writeable = False
-        self._energy, self._moved, self._pending = state["energy"], state["moved"], state["pending"]
+        self._energy, self._moved = state["energy"], state["moved"]
+        self._pending, self._applied = state["pending"], state["applied"]
         self._steps, self._still_steps = state["steps"], state["still_steps"]
         self._still_run, self._dead = state["still_run"], state["dead"]
         self._law.load_state_dict(state["law"])
@@ -290,18 +299,24 @@ class FloatThrottle(Stateful):
         with np.errstate(over="ignore", invalid="ignore"):
             source = Source(self.config.source)
             sensed = g - self._previous if source.is_curvature else g
-            energy = float(sensed @ sensed)
+            energy = float(-self._previous @ sensed if source.is_projection else sensed @ sensed)
+            energy = 0.0 if source.is_projection and energy < 0 else energy
             ng, nd = math.sqrt(energy), math.sqrt(self._energy)
             still = self._steps > 0 and not self._moved
-            alpha = self._law.step(ng, nd, self._moved)
+            if self.config.intended:
+                nd *= self._applied
+                alpha = self._law.step(ng, nd, nd != 0, self._applied if source.is_projection else None)
+            else:
+                alpha = self._law.step(ng, nd, self._moved)
             size = (alpha if self.config.enabled else 1.0) * self._law.eta
-            update = -(self._pending if self.config.delay else size) * d
+            self._applied = self._pending if self.config.delay else size
             self._pending = size
+            update = -self._applied * d
             theta = self._theta + update
             applied = theta - self._theta
             motion = float(applied @ applied)
             self._moved = motion != 0
-            self._energy = float(theta @ theta) if source is Source.RATIO else motion
+            self._energy = float(d @ d) if self.config.intended else float(theta @ theta) if source is Source.RATIO else motion
         self._still_run = self._still_run + 1 if still else 0
         self._still_steps += still
         self._dead |= self._still_run >= self.config.dead_after

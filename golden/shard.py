@@ -11,14 +11,17 @@ from numpy.typing import NDArray
 from .checkpoint import State
 from .config import Source, ThrottleConfig
 from .formats import Fixed
-from .norm import BLOCK, difference, energy
+from .norm import BLOCK, difference, energy, inner
 from .random import LaneGenerators
 from .rounding import on_grid, storage_dtype
 from .update import Tally, apply_update, rails, span_of
 
 
 class Absorbed(NamedTuple):
-    """What was seen of G: A, the sum of squares of G itself where that is watched, and the elements on a rail and near one."""
+    """What was seen of G: A, the sum of squares of G itself where that is watched, and the elements on a rail and near one.
+
+    With the source ``projection`` A is the sum before it is cut off at zero.
+    """
 
     energy: int
     norm_energy: int
@@ -67,21 +70,24 @@ class Shard:
             self._generators.load_state_dict(state["generators"])
 
     def absorb(self, gradient: NDArray[Any]) -> Absorbed:
-        """Take G: the energy of its change (with the sources ``norm`` and ``ratio``, of itself), and the counts."""
+        """Take G: the energy of its change (by source of itself, or <P, P - G> for a projection), and the counts."""
         config = self.config
         assert isinstance(config.source, Source)
         watched = "gradient_floor" in config.watchdog
         total = norm = saturated = near = 0
         for start in range(0, gradient.size, BLOCK):
             block = slice(start, start + BLOCK)
-            if config.source.is_curvature:
+            if config.source.is_projection:
+                total += inner(self._previous[block], difference(self._previous[block], gradient[block]))
+                norm += energy(gradient[block]) if watched else 0
+            elif config.source.is_curvature:
                 total += energy(difference(gradient[block], self._previous[block]))
                 norm += energy(gradient[block]) if watched else 0
             else:
                 total += energy(gradient[block])
             counts = rails(gradient[block], config.grids.gradient, span_of(gradient[block]))
             saturated, near = saturated + counts[0], near + counts[1]
-        assert total.bit_length() <= config.widths.gradient_energy, "A is wider than the configuration derived"
+        assert abs(total).bit_length() <= config.widths.gradient_energy, "A is wider than the configuration derived"
         self._previous = gradient
         return Absorbed(total, norm if config.source.is_curvature else total, saturated, near)
 

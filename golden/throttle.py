@@ -103,6 +103,7 @@ class Throttle(Stateful):
         self._decide = self.Decide(config)
         self.set_rate(config.eta)
         self._step_size = config.initial_step
+        self._applied = 0
         self._watchdog = Watchdog(config) if config.watchdog else None
         self._steps = 0
         self.clear()
@@ -135,6 +136,7 @@ class Throttle(Stateful):
             "rate": str(self._rate),
             "steps": self._steps,
             "step_size": self._step_size,
+            "applied": self._applied,
             "still_run": self._still_run,
             "dead": self._dead,
             "counters": dict(self._counters),
@@ -155,7 +157,8 @@ class Throttle(Stateful):
             shard.check_state(state["shards"][str(place)])
         for name in ("steps", "still_run"):
             whole(name, state[name], 0)
-        whole("step_size", state["step_size"], 0, self.config.step.rails[1])
+        for name in ("step_size", "applied"):
+            whole(name, state[name], 0, self.config.step.rails[1])
         for name, count in state["counters"].items():
             whole(f"counters.{name}", count, 0, _COUNTER_MASK)
         energy = (1 << self.config.widths.motion_energy) - 1
@@ -166,7 +169,7 @@ class Throttle(Stateful):
         if self._watchdog:
             self._watchdog.check_state(state["watchdog"])
         self.set_rate(state["rate"])
-        self._steps, self._step_size = state["steps"], state["step_size"]
+        self._steps, self._step_size, self._applied = state["steps"], state["step_size"], state["applied"]
         self._still_run, self._dead = state["still_run"], state["dead"]
         self._counters.update(state["counters"])
         self._last = Tally(**state["last"])
@@ -238,14 +241,18 @@ class Throttle(Stateful):
         seen = [shard.absorb(part) for shard, part in zip(shards, gradients, strict=True)]
         gradient_energy = sum(one.energy for one in seen)
         last = self._last
+        if Source(config.source).is_projection:
+            gradient_energy = max(0, gradient_energy)
         if config.source is Source.RATIO:
             decision = self._decide.decide(gradient_energy, last.weight_energy, last.moved)
+        elif config.intended:
+            decision = self._decide.decide(gradient_energy, last.motion_energy, last.moved, self._applied)
         else:
             decision = self._decide.decide(gradient_energy, last.motion_energy)
         self._still_run = self._still_run + 1 if decision.still else 0
         self._dead |= self._still_run >= config.dead_after
 
-        applied = self._step_size if config.delay else decision.step_size
+        applied = self._applied = self._step_size if config.delay else decision.step_size
         self._step_size = decision.step_size
         moves = [shard.apply(part, applied) for shard, part in zip(shards, along, strict=True)]
         tally = self._last = functools.reduce(Tally.__add__, (move[1] for move in moves))
@@ -319,9 +326,14 @@ def check_config(config: Any) -> None:
 
 
 def check_direction(config: ThrottleConfig, direction: ArrayLike | None) -> None:
-    """Refuse a step without a direction where the configuration has a grid for it: the gradient does not lie on that."""
+    """Refuse a step without a direction where the configuration has a grid for it: the gradient does not lie on that.
+
+    And one with a direction where the curvature is the projection onto the gradient.
+    """
     if direction is None and config.direction is not None:
         raise ValueError(f"direction must be given to a unit that has a grid for it, {config.direction}")
+    if direction is not None and Source(config.source).is_projection:
+        raise ValueError(f"direction must not be given with the source {config.source}: it projects onto the gradient")
 
 
 def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -19,7 +19,11 @@ Integers = NDArray[np.signedinteger[Any]]
 
 @dataclass
 class Tally:
-    """What happened to the elements of one pass; ``weight_energy`` and ``moved`` only where the source is ``ratio``."""
+    """What happened to the elements of one pass.
+
+    ``motion_energy`` is B, and with ``ratio`` the one that B would otherwise be; ``weight_energy`` is there with ``ratio`` alone,
+    and ``moved`` with it and with an intended motion, where B does not tell.
+    """
 
     motion_energy: int = 0
     update_saturated: int = 0
@@ -59,7 +63,8 @@ def apply_update(
         residual: e, codes of ``residual_bits`` on the grid 2**-(f_w + residual_bits), (N,); overwritten with the new one.
 
     Returns:
-        The new weights and the updates y as codes, (N,) each, and the tally with B, the exact energy of what was applied.
+        The new weights and the updates y as codes, (N,) each, and the tally with B, the exact energy of what was applied, or of
+        the direction.
     """
     grids, widths = config.grids, config.widths
     weight, update = grids.weight, grids.update
@@ -118,8 +123,9 @@ def apply_update(
 
         if config.source is Source.RATIO:
             tally.weight_energy += energy(new)
+        if config.asks_moved:
             tally.moved |= bool((new != old).any())
-        tally.motion_energy += energy(np.subtract(new, old, out=new))
+        tally.motion_energy += energy(direction[block] if config.intended else np.subtract(new, old, out=new))
     return moved, applied, tally
 
 

@@ -70,7 +70,7 @@ class Widths:
 
     difference: Interval  #: G - P, grid of the gradient
     motion: Interval  #: theta' - theta, grid of the weight
-    gradient_energy: int  #: bits of A
+    gradient_energy: int  #: bits of A; of a sum that may be negative, without its sign
     motion_energy: int  #: bits of B
     product: Interval  #: -D * step plus the residual, grid 2**-product_fraction
     product_fraction: int  #: fraction bits of the grid on which these two add
@@ -88,8 +88,11 @@ class Widths:
         return max(self.gradient_energy, self.motion_energy)
 
 
-def derive(grids: Grids, population: int, residual_bits: int) -> Widths:
-    """The ranges of a datapath on these grids; ``population`` elements share its energies."""
+def derive(grids: Grids, population: int, residual_bits: int, intended: bool = False, projects: bool = False) -> Widths:
+    """The ranges of a datapath on these grids; ``population`` elements share its energies.
+
+    With ``intended`` B is the sum of squares of the direction, and with ``projects`` A that of P * (P - G).
+    """
     g, w, y, step, d = grids
     gradient, weight = Interval.word(g.width), Interval.word(w.width)
     update = Interval(*y.rails)
@@ -107,8 +110,8 @@ def derive(grids: Grids, population: int, residual_bits: int) -> Widths:
     return Widths(
         difference=difference,
         motion=motion,
-        gradient_energy=(population * difference.magnitude**2).bit_length(),
-        motion_energy=(population * motion.magnitude**2).bit_length(),
+        gradient_energy=(population * (gradient if projects else difference).magnitude * difference.magnitude).bit_length(),
+        motion_energy=(population * (Interval.word(d.width) if intended else motion).magnitude ** 2).bit_length(),
         product=product,
         product_fraction=product_fraction,
         update_shift=update_shift,

@@ -60,6 +60,7 @@ TYPES = {
     "str": "text",
     "bool": "true or false",
     "Fixed | str": "format",
+    "Motion | str": "text",
     "tuple[str, ...]": "list of names",
     "list[float]": "list of numbers",
     "GainRamp": "table",
@@ -303,7 +304,7 @@ def _unit(**fields: Any) -> ThrottleConfig:
 
 def _choice(field: dataclasses.Field[Any]) -> type[StrEnum] | None:
     """The choice that a field of the unit is; None for another one."""
-    kind = getattr(unit, str(field.type).removesuffix(" | str"), None)
+    kind = getattr(unit, str(field.type).removesuffix(" | None").removesuffix(" | str"), None)
     return kind if isinstance(kind, type) and issubclass(kind, StrEnum) else None
 
 

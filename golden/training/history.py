@@ -31,6 +31,7 @@ EXTRAS: dict[str, str] = {
             "clip_factor",
             "skipped",
             *LOST,
+            *("curvature_applied", "curvature_intended", "curvature_projection", "curvature_true"),
             "noise_index",
             "dG_norm",
             "dtheta_norm",

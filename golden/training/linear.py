@@ -182,6 +182,11 @@ class _Linear(Loop):
         registers, before = moved.record.registers, self.counts
         self.counts = counts(registers)
         made: Row = {}
+        along = self.state.curvatures.direction
+        made["curvature_true"] = math.nan
+        if along is not None and along.any():
+            through = moved.x @ along.reshape(moved.x.shape[1], -1)
+            made["curvature_true"] = float(np.vdot(through, through) / (len(moved.x) * np.vdot(along, along)))
         if self.labels is not None:
             made["accuracy"] = float(np.mean(np.argmax(moved.outputs, axis=1) == self.labels))
         return made | {

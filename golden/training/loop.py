@@ -27,6 +27,8 @@ from ..reference import FloatThrottle
 from ..rounding import quantise, values
 from ..throttle import Datapath, StepRecord
 from . import estimators
+from .curvatures import NAMES as CURVATURES
+from .curvatures import norm
 from .estimators import Estimator
 from .published import Law, PublishedThrottle
 from .recipe import Recipe
@@ -317,12 +319,15 @@ class Loop:
             after = theta if record is None else np.asarray(record.weights, self.dtype)
             self.model.theta = after
             row |= self._scalars(record)
+            row |= state.curvatures.look(self._seen(handed)) if record is not None else dict.fromkeys(CURVATURES, math.nan)
             if record is not None:
                 self._count_update(theta, direction, record)
             self.overflows = None
             row |= overflows.whole()
             moved = Moved(x, y, outputs, theta, after, raw_gradient, gradient, direction, proposal, record, overflows)
             row |= self._after(row, moved)
+            if record is not None:
+                state.curvatures.note(self._seen(handed), direction, norm(after - theta), row["alpha_applied"] * self.eta)
             finite_after = bool(np.isfinite(after).all())
             finite = all(fine.values()) and finite_after
             row |= {
@@ -339,6 +344,10 @@ class Loop:
             state.steps += 1
         self.steps += 1
         return Step(self.steps - 1, theta, after, gradient, row, record, outputs, handed)
+
+    def _seen(self, handed: Array) -> Array:
+        """The gradient that the unit was given, as real values."""
+        return values(handed, self.config.grids.gradient) if self.codes and self.config is not None else handed
 
     def _count_update(self, theta: Array, direction: Array, record: StepRecord) -> None:
         """What of the update, and of its sum with theta, lies beyond their grids."""

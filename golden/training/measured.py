@@ -148,6 +148,11 @@ class MeasuredLoop(Loop, Stateful):
     def _before(self, x: Array, y: Array, outputs: Array) -> Row:
         row: Row = {"rmse": norm(outputs - y) / math.sqrt(outputs.size)}
         row |= measures.sharpness(self.layers, x, y, self.loss, self.hessian, self.quantisers)
+        row["curvature_true"] = math.nan
+        along = self.state.curvatures.direction
+        if self.hessian != "none" and along is not None and along.any() and np.isfinite(self.model.theta).all():
+            product = hessian.hvp(self.layers, x, y, self.loss, along, quantisers=self.quantisers)
+            row["curvature_true"] = float(np.vdot(along, product) / np.vdot(along, along))
         row["forward_gain_spectral"] = math.prod(
             measures.spectral_norm(layer.params["kernel"]) for layer in self.layers if isinstance(layer, Dense)
         )
@@ -252,16 +257,22 @@ class MeasuredLoop(Loop, Stateful):
         law = self.state.float_law
         if law is not None and self.config is not None:
             grids = self.config.grids
+            moving = grids.direction if self.config.intended else grids.weight
             change = math.ldexp(math.sqrt(registers.A), -grids.gradient.fraction_bits)
-            motion = math.ldexp(math.sqrt(self.state.motion_energy), -grids.weight.fraction_bits)
+            motion = math.ldexp(math.sqrt(self.state.motion_energy), -moving.fraction_bits)
             self.state.motion_energy = registers.B
-            alpha = law.step(change, motion)
+            if self.config.intended:
+                size = self.state.motion_size
+                alpha = law.step(change, motion * size, scale=size if Source(self.config.source).is_projection else None)
+            else:
+                alpha = law.step(change, motion)
             meant = (alpha if self.enabled else 1.0) * self.eta
             applied = math.ldexp(registers.step_size, -grids.step.fraction_bits)
         if self.config is not None and self.config.delay:
             begun = (self.eta, float(self.config.initial_step * self.config.step.ulp))
             decided, (meant, applied) = (meant, applied), self.state.decided_rates or begun
             self.state.decided_rates = decided
+        self.state.motion_size = applied
         return meant, applied
 
     def _budget(self, moved: Moved, rates: tuple[float, float] | None) -> Row:

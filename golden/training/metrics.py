@@ -39,6 +39,12 @@ DEFINITIONS: dict[str, str] = {
     "alpha_applied": "factor on the step size: alpha (with a delay that of the step before), or 1 where the throttle is off",
     "curvature": "C = ||g - previous g|| / (||previous applied change|| + eps); 0 at the first step",
     "ema": "S, the moving average of C: (1 - rho) * previous S + rho * C",
+    "curvature_applied": "||g - previous g|| / ||previous change of theta||, whatever the law goes by; NaN without such a change",
+    "curvature_intended": "||g - previous g|| / ||previous alpha_applied * eta * D||; NaN where that is 0",
+    "curvature_projection": "-<g - previous g, D> / (alpha_applied * eta * <D, D>) of the previous step, and no less than 0; "
+    "NaN where that is 0",
+    "curvature_true": "<D, H D> / <D, D>, H the loss's Hessian before the step and D the direction of the previous one; "
+    "NaN where no Hessian is asked for",
     "curvature_for_control": "max(C, S)",
     "norm_gradient": "||g - previous g||, as the unit has it",
     "norm_motion": "||previous applied change||, as the unit has it",
@@ -108,6 +114,7 @@ METRICS: dict[str, str] = {
             "curvature",
             "ema",
         ),
+        *("curvature_applied", "curvature_intended", "curvature_projection", "curvature_true"),
         *("norm_gradient", "norm_motion", "step_size", "still", "angle", "cosine", "radius_ratio"),
         *FRACTIONS,
         *LOST,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -15,6 +15,7 @@ from ..checkpoint import State, Stateful, agree, load_together
 from ..network.optimisers import Optimiser
 from ..reference import FloatLaw
 from ..throttle import Datapath
+from .curvatures import Curvatures
 from .estimators import Estimator
 from .published import PublishedThrottle
 
@@ -41,6 +42,8 @@ class TrainState(Stateful):
     exact: Optimiser | None = None  #: the optimiser in the gradients as they are before any grid, for what it would propose
     float_law: FloatLaw | None = None  #: what the unit's law gives in float64, for the alpha error
     motion_energy: Any = 0
+    motion_size: float = 0.0  #: the step size that this energy goes with, where the motion is the intended one
+    curvatures: Curvatures = field(default_factory=Curvatures, compare=False)
     steps: int = 0
 
     def parts(self) -> dict[str, Stateful]:
@@ -69,6 +72,8 @@ class TrainState(Stateful):
             "exact": [] if self.exact is None else [self.exact.state_dict()],
             "float_law": [] if self.float_law is None else [self.float_law.state_dict()],
             "motion_energy": self.motion_energy,
+            "motion_size": self.motion_size,
+            "curvatures": self.curvatures.state_dict(),
             "steps": self.steps,
         }
 
@@ -94,7 +99,10 @@ class TrainState(Stateful):
             assert self.unit is not None and not isinstance(self.unit, PublishedThrottle)
             self.float_law = FloatLaw(self.unit.config)
             self.float_law.load_state_dict(kept)
-        self.motion_energy, self.steps = state["motion_energy"], state["steps"]
+        self.motion_energy, self.motion_size = state["motion_energy"], state["motion_size"]
+        self.curvatures = Curvatures()
+        self.curvatures.load_state_dict(state["curvatures"])
+        self.steps = state["steps"]
 
 
 def exact_twin(optimiser: Optimiser | None) -> Optimiser:

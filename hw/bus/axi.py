@@ -144,10 +144,12 @@ class AxiThrottle(wiring.Component):
             own, theirs = getattr(self, name), getattr(slave, name)
             m.d.comb += own.eq(theirs) if self.signature.members[name].flow is Out else theirs.eq(own)
 
-        # All but the registers and the outlets is in a domain of the same clock that the command resets too.
-        restart = file.stored.command.reset
+        # All but the registers and the outlets is in a domain of the same clock that the command resets too: out of a register, a
+        # cycle after either, as the way to all of it is long. In that cycle nothing that comes out of it counts.
+        self._restart = restart = Signal(init=1, name="restart")
+        m.d.sync += restart.eq(file.stored.command.reset & ~restart)
         m.domains += ClockDomain("steps", local=True, async_reset=_asynchronous(platform))
-        m.d.comb += [ClockSignal("steps").eq(ClockSignal()), ResetSignal("steps").eq(ResetSignal() | restart)]
+        m.d.comb += [ClockSignal("steps").eq(ClockSignal()), ResetSignal("steps").eq(restart)]
         again = DomainRenamer("steps")
         m.submodules.steps = again(steps)
         m.d.comb += [
@@ -192,7 +194,8 @@ class AxiThrottle(wiring.Component):
     def _join(self, m: Module, prefix: str, port: Any, **payload: Any) -> None:
         """Join a stream inside with the port of that name; the parts of its payload by name."""
         out = prefix.startswith("m")
-        wires = payload | {"valid": port.valid, "ready": port.ready}
+        ready = port.ready if out else port.ready & ~self._restart  # a beat taken in that cycle would be lost
+        wires = payload | {"valid": port.valid, "ready": ready}
         for part, wire in wires.items():
             own = getattr(self, f"{prefix}_t{part}")
             m.d.comb += own.eq(wire) if out is (part != "ready") else wire.eq(own)

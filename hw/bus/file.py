@@ -175,11 +175,14 @@ class RegisterFile(wiring.Component):
         low = Signal(2 * COPIES, reset_less=True)
         m.d.sync += low.eq(gates(m, "read_low", len(low), lambda bit: bit, address[:2].replicate(COPIES)))
         for k, (group, inside) in enumerate(sorted(groups.items())):
-            here = Signal(name=f"read_here_{group}", reset_less=True)
+            elsewhere = Signal(name=f"read_beside_{group}", reset_less=True)  # inverted, as it is what resets the word
             word = Signal(WORD + 1, name=f"read_group_{group}", reset_less=True)
-            m.d.sync += [here.eq(address[2:] == group), word.eq(0)]
-            with m.If(here):
-                m.d.sync += word.eq(_choose(low.word_select(k * COPIES // len(groups), 2), inside))
+            m.d.sync += [
+                elsewhere.eq(address[2:] != group),
+                word.eq(_choose(low.word_select(k * COPIES // len(groups), 2), inside)),
+            ]
+            with m.If(elsewhere):
+                m.d.sync += word.eq(0)
             words.append(word)
         joined: list[Value] = []
         for i in range(0, len(words), 4):

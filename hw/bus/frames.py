@@ -137,15 +137,14 @@ class FrameBuffer(wiring.Component):
         m.submodules.queue = queue = Memory(shape=self.o.payload.shape(), depth=QUEUE, init=[])
         enters, leaves = queue.write_port(), queue.read_port(domain="comb")
         reads, valid = Signal(), Signal(BlockMemory.latency)
-        # Whether nothing is here: the halves of two places are equal. In registers, as no comparison fits before what follows.
-        equal, half = Signal(2, init=3), len(read) // 2
-        for i, part in enumerate((slice(None, half), slice(half, None))):
-            m.d.sync += equal[i].eq(Mux(reads, after[part] == whole[part], read[part] == whole[part]))
+        # Of the cycle before: nothing was here; a single beat was, which may have been read since.
+        none, one = Signal(init=1), Signal()
+        m.d.sync += [none.eq(read == whole), one.eq(after == whole)]
         out = Signal(range(QUEUE + 1))  # beats that are read and had not left a cycle before
         queued = Signal(range(QUEUE + 1))  # those of them that have come
         gone, left = self.o.valid & self.o.ready, Signal()  # as ready comes late in its cycle, the counts take it from a register
         m.d.comb += [
-            reads.eq(~equal.all() & ~out[-1]),
+            reads.eq(~Mux(valid[0], one, none) & ~out[-1]),
             memory.read.eq(reads),
             memory.read_address.eq(read),
             memory.read_output.eq(valid[0]),
@@ -155,14 +154,15 @@ class FrameBuffer(wiring.Component):
             self.waits.eq((read != whole) | (out != left)),
         ]
         m.d.sync += [
-            read.eq(read + reads),
-            after.eq(after + reads),
             valid.eq(Cat(reads, valid)),
             left.eq(gone),
             out.eq(out + reads - left),
             queued.eq(queued + valid[-1] - left),
             self.o.valid.eq(valid[-1] | (queued > left + 1) | (self.o.valid & ~self.o.ready)),
             enters.addr.eq(enters.addr + valid[-1]),
-            leaves.addr.eq(leaves.addr + gone),
         ]
+        with m.If(reads):
+            m.d.sync += [read.eq(after), after.eq(after + 1)]
+        with m.If(gone):
+            m.d.sync += leaves.addr.eq(leaves.addr + 1)
         return m

@@ -42,7 +42,7 @@ OVERFLOWS = {
 }
 """The numbers of the overflow modes in the register ``modes``."""
 
-MEASURES = {"curvature": 0, "norm": 1, "ratio": 2}
+MEASURES = {"curvature": 0, "norm": 1, "ratio": 2, "projection": 3, "intended": 4}
 """The numbers of what a unit measures in the register ``options``."""
 
 FLAG_BITS = {"learning_dead": 8, "scalar_overflow": 9, "scalar_underflow": 10, "memory_fault": 11, "step_overflow": 12}
@@ -191,7 +191,10 @@ def throttle_map(config: ThrottleConfig, frames: str = "drop") -> RegisterMap:
         one("seed", Access.CONSTANT, 32, "of the random numbers of stochastic rounding", config.seed)
     at(0x30)
     assert isinstance(config.source, golden_config.Source)
-    if config.delay or config.residual_bits or config.stochastic or not config.source.is_curvature:
+    measures = "curvature" if config.source.is_curvature else config.source.value
+    if config.intended:
+        measures = "projection" if config.source.is_projection else "intended"
+    if config.delay or config.residual_bits or config.stochastic or MEASURES[measures]:
         add(
             *("options", Access.CONSTANT),
             Field(name="delay", lsb=0, width=1, reset=config.delay, doc="a step applies the step size of the step before"),
@@ -200,10 +203,11 @@ def throttle_map(config: ThrottleConfig, frames: str = "drop") -> RegisterMap:
             Field(
                 name="measures",
                 lsb=16,
-                width=2,
-                reset=MEASURES.get(config.source.value, 0),
+                width=3,
+                reset=MEASURES[measures],
                 values=MEASURES,
-                doc="what the law sees: the curvature that control.source chooses, or always the norm or the ratio",
+                doc="what the law sees: the curvature that control.source chooses, along the step that was applied or intended, "
+                "or by projection; or always the norm or the ratio",
             ),
             doc="what the unit was built with",
         )
@@ -263,8 +267,7 @@ def throttle_map(config: ThrottleConfig, frames: str = "drop") -> RegisterMap:
 
     for i, (name, width) in enumerate((("A", config.widths.gradient_energy), ("B", config.widths.motion_energy))):
         at(0x140 + 0x10 * i)
-        which = "gradient's" if name == "A" else "weights'"
-        one(name, Access.RO, width, f"the exact energy of the {which} change, on the grid 2**-{2 * _grid(config, name)}")
+        one(name, Access.RO, width, f"{_meaning(config, name)}, on the grid 2**-{2 * _grid(config, name)}")
     for i, name in enumerate(("norm_gradient", "norm_motion", "curvature", "ema", "alpha")):
         at(0x160 + 0x10 * i)
         scalar(name, Access.RO, name)
@@ -322,7 +325,19 @@ def digest(config: ThrottleConfig, frames: str, registers: RegisterMap) -> int:
 
 
 def _grid(config: ThrottleConfig, name: str) -> int:
-    return (config.grids.gradient if name == "A" else config.grids.weight).fraction_bits
+    return (config.grids.gradient if name == "A" or config.intended else config.grids.weight).fraction_bits
+
+
+def _meaning(config: ThrottleConfig, name: str) -> str:
+    """Of which vector A or B is the energy."""
+    source = golden_config.Source(config.source)
+    if name == "B":
+        weights = "weights" if source is golden_config.Source.RATIO else "weights' change"
+        return f"the exact energy of the {'gradient that the step went along' if config.intended else weights}"
+    if source.is_projection:
+        return "the exact sum of P * (P - G), P the gradient before, or 0 where that is negative"
+    gradient = "gradient's change" if source.is_curvature else "gradient"
+    return f"the exact energy of the {gradient}"
 
 
 def _format(fmt: Fixed) -> tuple[Field, Field]:

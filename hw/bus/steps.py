@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 from ...golden.config import ThrottleConfig
 from ...golden.registers import BLOCK_BITS, CONSTANTS, WATCHES
 from ..units.onepass import OnePass
-from ..units.ports import vector
+from ..units.ports import shared_bits, vector
 from ..units.throttle import Throttle
 from .file import structure
 from .frames import beats_of
@@ -29,7 +29,7 @@ BETWEEN = 2
 
 def numbers(config: ThrottleConfig) -> dict[str, tuple[bool, int]]:
     """Streams of plain numbers that the unit has beside its vectors: by name whether it goes out, and bits."""
-    energy = config.widths.energy
+    energy = shared_bits(config)
     shard = {"partial": (True, energy), "total": (False, energy)} if config.population is not None else {}
     return shard | ({"blocks": (False, BLOCK_BITS)} if "norm_growth" in config.watchdog else {})
 
@@ -103,16 +103,18 @@ class Steps(wiring.Component):
             wiring.connect(m, *((theirs, mine) if out else (mine, theirs)))
 
         clear = self.stored.command.clear
-        acts = Signal(name="clear_acts")
-        m.d.comb += [acts.eq(clear & ~busy), core.clear.eq(acts), self.carried_out.command.clear.eq(acts)]
+        clears = Signal()  # should a step begin meanwhile, its first beat has not passed the stages before the core
+        m.d.sync += clears.eq(clear & ~busy & ~clears)
+        m.d.comb += [core.clear.eq(clears), self.carried_out.command.clear.eq(clears)]
         self._publish(m, busy, ends)
         return m
 
     def _vectors(self, m: Module, busy: Signal) -> Value:
         """The three streams of vectors; gives whether a step begins."""
         config, core = self.config, self.core
-        # A frame has begun; a beat of it, or a first one, is taken: this in a register of its own, as its inputs come from afar.
-        absorbing, accepts = Signal(), Signal()
+        # Beats of a gradient are let in. The core says late in a cycle that it takes one, and behind the last one of a frame it
+        # takes none for a while: so what follows from a beat comes out of registers, and where a step begins from its offer.
+        accepts, ready, offered = Signal(), Signal(), Signal()
         ends = self.weights.payload.last & self.holds
         for name, allowed in (("gradient", accepts), ("weights", ~ends)):
             beat, port = getattr(self, name), getattr(core, name)
@@ -121,10 +123,13 @@ class Steps(wiring.Component):
                 port.valid.eq(beat.valid & allowed),
                 beat.ready.eq(port.ready & allowed),
             ]
-        taken = self.gradient.valid & self.gradient.ready
-        m.d.sync += accepts.eq(absorbing | (self.stored.control.run & ~busy))
-        with m.If(taken):
-            m.d.sync += [absorbing.eq(~self.gradient.payload.last), accepts.eq(~self.gradient.payload.last)]
+        begins = core.gradient.valid & ~busy & (core.weights.valid if config.delay else 1)
+        finished = ready & offered  # the last beat was taken
+        m.d.sync += [
+            ready.eq(core.gradient.ready),
+            offered.eq(core.gradient.valid & self.gradient.payload.last),
+            accepts.eq(Mux(busy, accepts & ~finished, self.stored.control.run | begins)),
+        ]
 
         out, updated = core.updated, self.updated
         last: Value = Const(1)
@@ -142,7 +147,7 @@ class Steps(wiring.Component):
                     ((~last) if lane >= config.tail else Const(1)).replicate(step // 8)
                 ),
             ]
-        return taken
+        return begins
 
     def _publish(self, m: Module, busy: Signal, ends: Signal) -> None:
         """The registers of the last step, and the events."""

@@ -13,6 +13,35 @@ from ...golden.registers import COUNTER_BITS
 from ..cells.carry import add_either
 from ..cells.chain import chained
 
+FOUND = {
+    "rail": ("gradient_saturated", "weight_saturated"),
+    "near": ("gradient_near_rail", "weight_near_rail"),
+    "saturated": (None, "update_saturated"),
+    "swallowed": (None, "update_underflow"),
+    "update_rail": (None, "update_rail"),
+    "update_near": (None, "update_near_rail"),
+}
+"""What the lanes' flags count up, in the first pass and in the second.
+
+It is the order of the hardware, and not that of the registers: one comparison a lane finds the rails of gradients in the first
+pass and those of weights in the second, so these two share a number, and the totals of a pass stand side by side.
+"""
+
+
+RAILS_OF_UPDATES = ("update_rail", "update_near")
+"""The flags that a unit has only with ``every_rail``."""
+
+
+def flags(every_rail: bool) -> list[str]:
+    """The lanes' flags, in the order in which they are counted."""
+    return [flag for flag in FOUND if every_rail or flag not in RAILS_OF_UPDATES]
+
+
+def counted(every_rail: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The counters of elements by pass, each in the order in which they are brought up to date."""
+    first, second = zip(*(FOUND[flag] for flag in flags(every_rail)), strict=True)
+    return tuple(name for name in first if name), tuple(name for name in second if name)
+
 
 class Counters(wiring.Component):
     """Totals modulo 2**32 of the numbers that come cycle by cycle, brought up to date group by group.

@@ -1,4 +1,4 @@
-"""The exact sum of squares of a difference."""
+"""The exact sum of squares of a difference, or of products with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class SumOfSquares(wiring.Component):
     """``sum((minuend - subtrahend)**2)`` over all lanes and beats up to the one marked ``last``; an exact integer.
 
     ``soon`` says that the sum is offered from the next cycle on. With ``either`` the subtrahend comes in two fields, of which
-    one is zero: ``subtrahend`` or ``other``.
+    one is zero: ``subtrahend`` or ``other``. With ``projects`` it is ``sum(minuend * (minuend - subtrahend))``, a signed number:
+    the sum of squares where nothing is subtracted.
 
     Pipeline: difference, operand, square, the square away from the multiplier's block, a level of the adder tree a stage,
     accumulator. Lanes from ``tail`` on count as zero in the last beat.
@@ -24,23 +25,27 @@ class SumOfSquares(wiring.Component):
     Args:
         lanes: L, elements a beat, 1..32.
         width: bits of the signed operands.
-        energy_bits: bits of the sum; the caller proves that it fits.
+        energy_bits: bits of the sum, without the sign that it has with ``projects``; the caller proves that it fits.
         tail: elements in the last beat, 1..L.
         either: the subtrahend is ``subtrahend | other``.
+        projects: products of the difference with the minuend are summed, not squares.
 
     Latency: :attr:`latency` cycles from the last beat to the sum. Throughput: a beat a cycle; after the last beat none
     is accepted until the sum was taken. Reset: idle, sum 0.
     """
 
-    def __init__(self, *, lanes: int, width: int, energy_bits: int, tail: int | None = None, either: bool = False) -> None:
-        self.lanes, self.width, self.energy_bits, self.either = lanes, width, energy_bits, either
+    def __init__(
+        self, *, lanes: int, width: int, energy_bits: int, tail: int | None = None, either: bool = False, projects: bool = False
+    ) -> None:
+        self.lanes, self.width, self.energy_bits = lanes, width, energy_bits
+        self.either, self.projects = either, projects
         self.tail = lanes if tail is None else tail
         operand = data.ArrayLayout(signed(width), lanes)
         operands = dict.fromkeys(("minuend", "subtrahend", "other") if either else ("minuend", "subtrahend"), operand)
         super().__init__(
             {
                 "i": In(stream.Signature(data.StructLayout({**operands, "last": 1}))),
-                "o": Out(stream.Signature(unsigned(energy_bits))),
+                "o": Out(stream.Signature(signed(energy_bits + 1) if projects else unsigned(energy_bits))),
                 "soon": Out(1),
             }
         )
@@ -57,13 +62,18 @@ class SumOfSquares(wiring.Component):
         closed = Signal()  # the last beat was accepted: none is until the sum was taken
         m.d.comb += [self.i.ready.eq(~closed), taken.eq(self.i.valid & self.i.ready)]
 
+        number = signed if self.projects else unsigned  # the shape of a sum
         terms = []
         for lane in range(self.lanes):
             squarer = Multiplier(self.width + 1, self.width + 1)
             m.submodules[f"squarer{lane}"] = squarer
             difference = Signal(signed(self.width + 1), name=f"difference{lane}", reset_less=True)
-            m.d.comb += [squarer.a.eq(difference), squarer.b.eq(difference), squarer.enable.eq(1)]
             minuend, subtrahend = self.i.payload.minuend[lane], self.i.payload.subtrahend[lane]
+            factor = difference
+            if self.projects:
+                factor = Signal(signed(self.width), name=f"factor{lane}", reset_less=True)
+                m.d.sync += factor.eq(minuend)
+            m.d.comb += [squarer.a.eq(factor), squarer.b.eq(difference), squarer.enable.eq(1)]
             if self.either:
                 other = self.i.payload.other[lane]
                 m.d.sync += difference.eq(subtract_either(m, f"change{lane}", minuend, subtrahend, other, self.width + 1))
@@ -72,7 +82,7 @@ class SumOfSquares(wiring.Component):
             if lane >= self.tail:
                 with m.If(self.i.payload.last):
                     m.d.sync += difference.eq(0)
-            square = Signal(2 * self.width + 1, name=f"square{lane}", reset_less=True)
+            square = Signal(number(2 * self.width + 1), name=f"square{lane}", reset_less=True)
             m.d.sync += square.eq(squarer.o)
             terms.append(square)
 
@@ -87,16 +97,16 @@ class SumOfSquares(wiring.Component):
         while len(terms) > 1:
             sums = []
             for i in range(0, len(terms) - 1, 2):
-                total = Signal(len(terms[i]) + 1, name=f"tree{level}_{i // 2}", reset_less=True)
+                total = Signal(number(len(terms[i]) + 1), name=f"tree{level}_{i // 2}", reset_less=True)
                 m.d.sync += total.eq(terms[i] + terms[i + 1])
                 sums.append(total)
             if len(terms) % 2:
-                odd = Signal(len(terms[-1]), name=f"tree{level}_odd", reset_less=True)
+                odd = Signal(number(len(terms[-1])), name=f"tree{level}_odd", reset_less=True)
                 m.d.sync += odd.eq(terms[-1])
                 sums.append(odd)
             terms, level = sums, level + 1
 
-        total = Signal(self.energy_bits, reset_less=True)
+        total = Signal(self.o.payload.shape(), reset_less=True)
         whole = Signal()
         taking = self.o.valid & self.o.ready
         clears = Signal(init=1)  # a cycle after the sum was taken, from a register: the next square comes later than that

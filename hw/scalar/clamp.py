@@ -18,8 +18,8 @@ class Source(enum.Enum):
 
     @classmethod
     def of(cls, source: golden_config.Source) -> Source:
-        """The sources of which a unit has but one are x = C."""
-        return cls[source.name] if source.is_curvature else cls.INSTANT
+        """What it sees of C and S; the sources of which a unit has but one are x = C."""
+        return cls[source.x.name]
 
 
 LAW = (

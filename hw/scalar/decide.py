@@ -16,7 +16,7 @@ from ...golden.config import ThrottleConfig
 from ...golden.formats import Scalar, ScalarFormat
 from ...golden.registers import CONSTANTS, COUNTER_BITS, FLAGS
 from .clamp import LAW, UNTHROTTLED, Source
-from .ema import EMA, KEEP
+from .ema import EMA, EMA_LATE, KEEP
 from .operations import Operation, constant, scalar_layout
 from .sequencer import Do, longest, sequence
 from .unit import ScalarUnit
@@ -101,6 +101,9 @@ B_COMES = (
 )
 """The end of a step, which is offered, and what can be done for the next one: B is awaited, whose root that one divides by."""
 
+INTENDED = (Do("root_motion", Operation.ROOT, "root_direction"), Do("intend", Operation.MUL, "scale"))
+"""What stands in the place of the root of B with an intended motion: the length of the direction times the step size."""
+
 CURVATURE = (
     SETTLE,
     A_COMES._replace(then={"keeps": "root_only"}),
@@ -128,6 +131,25 @@ CURVATURE = (
     *UNTHROTTLED,
 )
 """A step, from one energy A to the next: what is done with the accumulator."""
+
+PROJECTION = tuple(
+    new
+    for do in CURVATURE
+    if do not in (*KEEP, *EMA)
+    for new in (
+        (do,)
+        if do.name != "curvature"
+        else (
+            do._replace(name="quotient", store="", then={}),
+            Do("level", Operation.HOLD, store="kept"),
+            Do("levelled", Operation.HOLD),
+            Do("square", Operation.MUL, "kept"),
+            Do("project", Operation.MUL, "scale", then={"begins": "begin"}),
+            *EMA_LATE,
+        )
+    )
+)
+"""The same where A is <P, P - G>: C is the square of the quotient of its root and the motion's length, times the step size."""
 
 NORM = (
     SETTLE,
@@ -167,6 +189,10 @@ def program_of(config: ThrottleConfig) -> tuple[Do, ...]:
         program = NORM
     elif config.source is golden_config.Source.RATIO:
         program = RATIO
+    elif golden_config.Source(config.source).is_projection:
+        program = PROJECTION
+    if config.intended:
+        program = tuple(new for do in program for new in (INTENDED if do.name == "root_motion" else (do,)))
     if config.growth:
         return program
     left_out = {"recall", "limit", *(do.name for do in program if do.name.startswith("grow"))}
@@ -183,7 +209,7 @@ class Decide(wiring.Component):
 
     Ports: ``i`` energies, ``o`` step sizes, ``constants``, ``control``, ``clear`` (zeroes counters, flags and the run of
     still steps), ``status``, whose registers change only between taking an energy and answering it. With the source ``ratio``
-    ``moved``, as B is taken: whether a weight has moved.
+    and with an intended motion ``moved``, as B is taken: whether a weight has moved.
 
     State at reset: C = S = 0, ``first``, not ``seen``.
     Latency: :attr:`latency` bounds the cycles from taking A to offering the step size, if B was taken at least
@@ -203,7 +229,7 @@ class Decide(wiring.Component):
                 "clear": In(1),
                 "status": Out(status_layout(config)),
             }
-            | ({"moved": In(1)} if config.source is golden_config.Source.RATIO else {})
+            | ({"moved": In(1)} if config.asks_moved else {})
         )
 
     @property
@@ -229,6 +255,7 @@ class Decide(wiring.Component):
         m.d.comb += [self.status[name].eq(field) for name, field in fields.items()]
         kept = Signal(scalar, reset_less=True)  # ||dtheta|| + eps, then keep * S
         cap, before = Signal(scalar, reset_less=True), Signal(scalar, reset_less=True)
+        scale = Signal(scalar, reset_less=True)  # the step size that B goes with
         decided, grows = Signal(), Signal()  # there has been one alpha; there have been two, so that the next one has a cap
 
         first = Signal(init=1)
@@ -238,15 +265,16 @@ class Decide(wiring.Component):
 
         # Exponents of the roots when nothing was shifted; see sqrt.py.
         base = unit.radicand_bits // 2 - fmt.mantissa_bits
+        moving = config.grids.direction if config.intended else config.grids.weight
         literals = {
             "one": constant(fmt.one, fmt),
             "step_grid": unit.literal(unit.step_exponent),
             "root_gradient": unit.literal(base - config.grids.gradient.fraction_bits),
-            "root_weight": unit.literal(base - config.grids.weight.fraction_bits),
+            "root_direction" if config.intended else "root_weight": unit.literal(base - moving.fraction_bits),
         }
-        exponent = base - config.grids.weight.fraction_bits
+        exponent = base - moving.fraction_bits
         lowest, highest = fmt.exponents
-        root_may_leave = exponent + 1 > highest or exponent - unit.root.pairs < lowest
+        ahead_may_leave = config.intended or exponent + 1 > highest or exponent - unit.root.pairs < lowest
 
         radicand: Value = self.i.payload
         level = Signal(unit.operand)
@@ -259,10 +287,11 @@ class Decide(wiring.Component):
 
         operands = literals | {name: getattr(self.constants, name) for name in CONSTANTS}
         operands |= {name: getattr(status, name) for name in ("norm_motion", "curvature", "ema", "alpha")}
-        operands |= {"kept": kept, "cap": cap, "before": before, "level": level, "zero": unit.literal(0)}
+        operands |= {"kept": kept, "cap": cap, "before": before, "level": level, "zero": unit.literal(0), "scale": scale}
         releases = self.control.on_still == OnStill.RELEASE
-        floors = status.still & (releases | (self.control.on_still == OnStill.FLOOR))
-        holds = first | (status.still & (self.control.on_still == OnStill.HOLD))
+        stands = ~status.norm_motion.m[-1] if config.intended else status.still  # there is no motion to divide by
+        floors = stands & (releases | (self.control.on_still == OnStill.FLOOR))
+        holds = first | (stands & (self.control.on_still == OnStill.HOLD))
         conditions = {
             "off": ~self.control.enabled,
             "vanishes": ~status.norm_motion.m[-1],
@@ -303,8 +332,11 @@ class Decide(wiring.Component):
             if name in does:
                 with m.If(does[name]):
                     m.d.sync += target.eq(unit.y)
-        if config.source is golden_config.Source.RATIO:
-            with m.If(does["motion"] & asks & self.i.valid):
+        takes_b = does["motion"] & asks & self.i.valid
+        if config.intended:
+            self._scale(m, scale, first, does["alpha"] if config.delay else takes_b)
+        if config.asks_moved:
+            with m.If(takes_b):
                 m.d.sync += status.still.eq(~self.moved)
         else:
             with m.If(does["norm_motion"]):
@@ -345,7 +377,7 @@ class Decide(wiring.Component):
         # belongs to the next step: what it raises waits for that.
         for kind, raised in (("overflow", unit.overflow), ("underflow", unit.underflow)):
             flag, early = fields[f"scalar_{kind}"], Signal(name=f"early_{kind}")
-            if config.growth or root_may_leave:
+            if config.growth or ahead_may_leave:
                 m.d.sync += early.eq(ahead & (early | raised))
             with m.If(~ahead):
                 m.d.sync += flag.eq(flag | early | raised)
@@ -359,3 +391,20 @@ class Decide(wiring.Component):
                 status.step_overflow.eq(0),
             ]
         return m
+
+    def _scale(self, m: Module, scale: Any, first: Value, loads: Value) -> None:
+        """Make a scalar of the step size that is applied as ``loads`` comes, by shifting it up a bit a cycle; exact.
+
+        It takes fewer cycles than the root of B, which is the first thing that follows: a step size has no more bits than a
+        mantissa, and B is taken no earlier. With ``delay`` the unit still holds the step size of the step before, or nothing in
+        the first one.
+        """
+        config, bits = self.config, self.config.mantissa_bits
+        step: Value = self.unit.step
+        if config.delay:
+            step = Mux(first, config.initial_step, step)
+        above = bits - config.step.width
+        with m.If(loads):
+            m.d.sync += [scale.m.eq(step << above), scale.e.eq(-config.step.fraction_bits - above)]
+        with m.Elif(~scale.m[-1]):
+            m.d.sync += [scale.m.eq(scale.m << 1), scale.e.eq(scale.e - 1)]

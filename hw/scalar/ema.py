@@ -16,3 +16,6 @@ EMA = (
     Do("join", Operation.ADD, "kept"),
 )
 """From C in y to ``keep * S + rho * C``: two products and their sum, each rounded once."""
+
+EMA_LATE = (EMA[0], KEEP[0]._replace(store="kept"), KEEP[1], EMA[1])
+"""The same where ``keep * S`` was not worked out before, as its register held something else: ``rho * C`` is kept instead."""

@@ -10,7 +10,8 @@ from amaranth.lib.wiring import In, Out
 
 from ...golden.config import Source, ThrottleConfig
 from ...golden.registers import COUNTER_BITS
-from ..lanes.counters import Counters, ones, summed
+from ..lanes.counters import FOUND as FOUND
+from ..lanes.counters import Counters, counted, flags, ones, summed
 from ..lanes.norm import SumOfSquares
 from ..lanes.rounding import rails
 from ..lanes.update import Update
@@ -32,35 +33,6 @@ STATES = ("ABSORB", "DECIDE", "STEP", "APPLY", "PUBLISH", "MOTION", "RESTART")
 SHARING = ("SHARE A", "SHARE A TOTAL", "SHARE B", "SHARE B TOTAL")
 """The states that a shard has besides: a cycle each where the other shards answer at once."""
 
-FOUND = {
-    "rail": ("gradient_saturated", "weight_saturated"),
-    "near": ("gradient_near_rail", "weight_near_rail"),
-    "saturated": (None, "update_saturated"),
-    "swallowed": (None, "update_underflow"),
-    "update_rail": (None, "update_rail"),
-    "update_near": (None, "update_near_rail"),
-}
-"""What the lanes' flags count up, in the first pass and in the second.
-
-It is the order of the hardware, and not that of the registers: one comparison a lane finds the rails of gradients in the first
-pass and those of weights in the second, so these two share a number, and the totals of a pass stand side by side.
-"""
-
-
-RAILS_OF_UPDATES = ("update_rail", "update_near")
-"""The flags that a unit has only with ``every_rail``."""
-
-
-def flags(every_rail: bool) -> list[str]:
-    """The lanes' flags, in the order in which they are counted."""
-    return [flag for flag in FOUND if every_rail or flag not in RAILS_OF_UPDATES]
-
-
-def counted(every_rail: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The counters of elements by pass, each in the order in which they are brought up to date."""
-    first, second = zip(*(FOUND[flag] for flag in flags(every_rail)), strict=True)
-    return tuple(name for name in first if name), tuple(name for name in second if name)
-
 
 class StreamingThrottle(wiring.Component):
     """The core without a gradient memory: the previous gradient and the direction come as streams.
@@ -78,7 +50,8 @@ class StreamingThrottle(wiring.Component):
 
     One squarer a lane serves both passes: the gradient's change on the way in, the weight's change on the way out. With the
     sources ``norm`` and ``ratio`` it is the gradient itself on the way in, whatever ``previous`` holds; with ``ratio`` the weight
-    itself on the way out.
+    itself on the way out. With an intended motion it is the direction as it comes in; with the source ``projection``, whose
+    direction must be the gradient, the product of ``previous`` and its change on the way in.
 
     A shard (``config.population``) offers its energies on ``partial``, A then B in each step, and waits on ``total`` for their
     sums over all shards. A watchdog (``config.watchdog``, :class:`~kappa_rtl.hw.units.watchdog.Watchdog`) has the ports
@@ -96,6 +69,7 @@ class StreamingThrottle(wiring.Component):
         self.decide = Decide(config)
         self._make_lanes()
         self.takes = Signal(init=1)  # the pass under way has beats to come
+        self.moved_anywhere = Signal(reset_less=True)  # of a shard: whether a weight of any shard moved in the last step
         self.watchdog = Watchdog(config) if config.watchdog else None
         # The squared norm of the gradient, which the watchdog compares with its floor, is A itself or needs squarers of its own.
         self.floor: SumOfSquares | None = None
@@ -124,19 +98,29 @@ class StreamingThrottle(wiring.Component):
 
     def _make_lanes(self) -> None:
         self.update = Update(self.config, joins=True)
-        self.sum = self._sum(self.update.word.width, self.config.widths.energy, either=True)
+        g, d = self.config.grids.gradient, self.config.grids.direction
+        if self.config.intended:  # one operand is the gradient before or the direction, the other one the gradient or nothing
+            self.sum = self._sum(
+                max(g.width, d.width), self.config.widths.energy, projects=Source(self.config.source).is_projection
+            )
+        else:
+            self.sum = self._sum(self.update.word.width, self.config.widths.energy, either=True)
         first, second = counted(self.config.every_rail)
         self.counters = Counters((len(first), len(second)), self.config.lanes, self.config.elements)
 
-    def _sum(self, width: int, energy_bits: int, either: bool = False) -> SumOfSquares:
+    def _sum(self, width: int, energy_bits: int, **options: bool) -> SumOfSquares:
         config = self.config
-        return SumOfSquares(lanes=config.lanes, width=width, energy_bits=energy_bits, tail=config.tail, either=either)
+        return SumOfSquares(lanes=config.lanes, width=width, energy_bits=energy_bits, tail=config.tail, **options)
 
     @property
     def overhead(self) -> int:
         """The most cycles of a step beyond its 2 * ceil(N/L) beats."""
-        passes = 2 * self.sum.latency + self.update.latency + JOINING
-        counts = max(0, COUNTING + max(self.counters.groups) - self.sum.latency)  # cycles that they take beyond the second sum
+        second = self.update.latency + self.sum.latency
+        if self.config.intended:  # the sum is of what comes in, and then waits for what leaves to be counted
+            second = max(JOINING + self.sum.latency, self.update.latency + COUNTING + 1)
+        passes = self.sum.latency + JOINING + second
+        # Cycles that the counts take beyond the second pass.
+        counts = max(0, self.update.latency + COUNTING + max(self.counters.groups) - second)
         # With a further state behind APPLY the registers are offered a cycle after PUBLISH was reached, not at once. And in a
         # shard the scalar part takes the A of all shards from a register, not that of its own lanes from their adder.
         late = int(self._extras > 0) + int(self.config.population is not None)
@@ -197,7 +181,7 @@ class StreamingThrottle(wiring.Component):
             update.i.payload.last.eq(last),
             self.updated.payload.weight.eq(update.o.payload.weight),
             self.updated.payload.update.eq(update.o.payload.update),
-            decide.i.payload.eq(Mux(applying, energy_b, energy_a) if shares else total.o.payload),
+            decide.i.payload.eq(Mux(applying, energy_b, energy_a) if shares else self._energy(total.o.payload)),
             self.absorb.ready.eq(takes & ~applying),
             self.apply.ready.eq(takes & applying & update.i.ready),
             update.i.valid.eq(takes & applying & self.apply.valid),
@@ -209,16 +193,25 @@ class StreamingThrottle(wiring.Component):
         # before it by the side of the old weights. What does not belong to the pass under way is held at zero in registers, so
         # that the two meet in an OR, and no multiplexer stands in front of the squarers.
         came, came_last = Signal(JOINING), Signal(JOINING, reset_less=True)
+        # A beat of gradients or of new weights stands behind the lanes: what is summed, unless the motion is the intended one.
+        seen, seen_last = total.i.valid, total.i.payload.last
+        if config.intended:
+            seen, seen_last, enters = Signal(name="seen"), Signal(name="seen_last"), Signal(JOINING, name="enters")
+            m.d.sync += enters.eq(Cat(self.apply.valid & self.apply.ready, enters))
+            m.d.comb += [total.i.valid.eq(came[-1] | enters[-1]), total.i.payload.last.eq(came_last[-1])]
         m.d.sync += [
             came.eq(Cat(self.absorb.valid & self.absorb.ready, came)),
             came_last.eq(Cat(last, came_last)),
         ]
         hushes = Signal(init=1)  # no previous gradient is to be subtracted
-        m.d.sync += hushes.eq(applying | first)
+        if config.intended:
+            m.d.sync += hushes.eq(first & ~applying)
+        else:
+            m.d.sync += hushes.eq(applying | first)
         m.d.comb += [
             update.idle.eq(absorbing),
-            total.i.valid.eq(came[-1] | (update.o.valid & self.updated.ready)),
-            total.i.payload.last.eq(Mux(applying, update.o.payload.last, came_last[-1])),
+            seen.eq(came[-1] | (update.o.valid & self.updated.ready)),
+            seen_last.eq(Mux(applying, update.o.payload.last, came_last[-1])),
         ]
         for lane in range(config.lanes):
             joined = Signal(update.word, name=f"joined{lane}", reset_less=True)
@@ -228,12 +221,15 @@ class StreamingThrottle(wiring.Component):
             m.d.sync += joined.eq(self.absorb.payload.gradient[lane])
             with m.If(applying):
                 m.d.sync += joined.eq(0)
+            m.d.comb += update.joined[lane].eq(joined)
+            if config.intended:
+                self._along(m, lane, joined, applying, hushes)
+                continue
             if self.changes:
                 m.d.sync += Cat(before).eq(Cat(self.absorb.payload.previous[lane], before))
                 with m.If(hushes):
                     m.d.sync += before[-1].eq(0)
             m.d.comb += [
-                update.joined[lane].eq(joined),
                 total.i.payload.minuend[lane].eq(update.o.payload.word[lane]),
                 total.i.payload.subtrahend[lane].eq(0 if config.source is Source.RATIO else update.o.payload.previous[lane]),
                 total.i.payload.other[lane].eq(before[-1]),
@@ -250,23 +246,27 @@ class StreamingThrottle(wiring.Component):
         clears = Signal()
         m.d.comb += [clears.eq(self.clear & ~publishes), decide.clear.eq(clears), self.counters.clear.eq(clears)]
 
-        counters = self._count(m, applying, applies)
+        ended = Signal()  # the new weights of the last beat are counted
+        counters = self._count(m, applying, applies, seen, seen_last, ended)
         steps = {name: Signal(COUNTER_BITS, name=name, reset_less=True) for name in core_counters(config) if name not in counters}
         self._count_steps(m, steps)
         self._publish(m, {"A": energy_a, "B": energy_b} | counters | steps)
         self._watch(m, energy_a, came[-1], update.o.payload.word)
-        self._note_motion(m, total.i.valid & applying, decide.i.valid & decide.i.ready & applying)
+        moved = self._note_motion(m, seen & applying, decide.i.valid & decide.i.ready & applying)
 
+        counted_all = Signal()
+        if config.intended:
+            m.d.sync += counted_all.eq((counted_all | ended) & ~applies)
         closing = "WATCH" if config.watchdog else "PUBLISH"
         with m.FSM():
             with m.State("ABSORB"):  # the sum is not taken here: it stands in its adder until the step is decided
                 with m.If(total.soon):
                     m.next = "SHARE A" if shares else "DECIDE"
             if shares:
-                self._share(m, "SHARE A", total.o.payload, energy_a, "DECIDE")
+                self._share(m, "SHARE A", total.o.payload, energy_a, "DECIDE", moved)
             with m.State("DECIDE"):
                 if not shares:
-                    m.d.sync += energy_a.eq(total.o.payload)
+                    m.d.sync += energy_a.eq(self._energy(total.o.payload))
                 m.d.comb += decide.i.valid.eq(1)
                 with m.If(decide.i.ready):
                     m.next = "STEP"
@@ -276,13 +276,13 @@ class StreamingThrottle(wiring.Component):
                     m.d.sync += first.eq(0)
                     m.next = "APPLY"
             with m.State("APPLY"):
-                with m.If(total.o.valid):
+                with m.If(total.o.valid & counted_all if config.intended else total.o.valid):
                     m.d.sync += energy_b.eq(total.o.payload)
                     if not shares and not config.watchdog:
                         m.d.comb += publishes.eq(1)
                     m.next = "SHARE B" if shares else closing
             if shares:
-                self._share(m, "SHARE B", total.o.payload, energy_b, closing)
+                self._share(m, "SHARE B", total.o.payload, energy_b, closing, moved)
             self._look(m)
             with m.State("PUBLISH"):
                 m.d.comb += publishes.eq(quiet | ~self.registers.ready)
@@ -297,6 +297,19 @@ class StreamingThrottle(wiring.Component):
                 m.d.comb += absorbs.eq(1)
                 m.next = "ABSORB"
         return m
+
+    def _along(self, m: Module, lane: int, joined: Signal, applying: Value, hushes: Value) -> None:
+        """Give the sum, with an intended motion, the gradient before and this one, or the direction and nothing.
+
+        ``joined`` is the gradient a cycle late, and zero in the second pass.
+        """
+        beat, operand = Mux(applying, self.apply.payload.direction[lane], self.absorb.payload.previous[lane]), self.sum.i.payload
+        minuends = [Signal(signed(self.sum.width), name=f"along{lane}_{i}", reset_less=True) for i in range(JOINING)]
+        subtrahend = Signal(signed(self.sum.width), name=f"away{lane}", reset_less=True)
+        m.d.sync += [minuends[0].eq(beat), minuends[1].eq(minuends[0]), subtrahend.eq(joined)]
+        with m.If(hushes):
+            m.d.sync += minuends[1].eq(0)
+        m.d.comb += [operand.minuend[lane].eq(minuends[1]), operand.subtrahend[lane].eq(subtrahend)]
 
     def _publish(self, m: Module, found: dict[str, Signal]) -> None:
         """The registers: what is found here, and the rest from the scalar part and the watchdog."""
@@ -349,50 +362,72 @@ class StreamingThrottle(wiring.Component):
             with m.If(self.watchdog.looked):
                 m.next = "PUBLISH"
 
-    def _note_motion(self, m: Module, leaves: Value, taken: Value) -> None:
-        """With ``ratio`` B is the energy of the weights, not of their change: so note here whether any weight has changed.
+    @staticmethod
+    def _energy(found: Value) -> Value:
+        """What is taken for A: a projection's sum has a sign, and counts as zero where it is negative."""
+        return Mux(found[-1], 0, found[:-1]) if found.shape().signed else found
 
-        ``leaves``: a beat of new weights leaves the lanes. ``taken``: the scalar part takes B, and with it this bit.
+    def _note_motion(self, m: Module, leaves: Value, taken: Value) -> Signal:
+        """Where B is not the energy of the weights' change note here whether any weight has changed.
+
+        ``leaves``: a beat of new weights leaves the lanes. ``taken``: the scalar part takes B, and with it this bit; that of a
+        shard is of all shards.
         """
-        if self.config.source is not Source.RATIO:
-            return
-        out = self.update.o.payload
         differs, moved = Signal(self.config.lanes), Signal()
+        if not self.config.asks_moved:
+            return moved
+        out = self.update.o.payload
         m.d.sync += differs.eq(Cat((out.weight[lane] != out.previous[lane]) & leaves for lane in range(self.config.lanes)))
         m.d.comb += self.decide.moved.eq(moved)
+        if self.config.population is not None:
+            m.d.comb += self.decide.moved.eq(self.moved_anywhere)
         with m.If(taken):
             m.d.sync += moved.eq(0)
         with m.Elif(differs.any()):
             m.d.sync += moved.eq(1)
+        return moved
 
-    def _share(self, m: Module, state: str, energy: Value, target: Signal, then: str) -> None:
-        """Two states of the FSM: offer this shard's ``energy``, then put the sum over all shards into ``target``."""
+    def _share(self, m: Module, state: str, energy: Value, target: Signal, then: str, moved: Signal) -> None:
+        """Two states of the FSM: offer this shard's ``energy``, then put the sum over all shards into ``target``.
+
+        With an intended motion ``moved`` goes along with B, above it.
+        """
+        bits, total = self.config.widths.energy, self.total.payload
         with m.State(state):
             m.d.comb += [self.partial.valid.eq(1), self.partial.payload.eq(energy)]
+            if self.config.intended and state == "SHARE B":
+                m.d.comb += self.partial.payload.eq(Cat(energy[:bits], moved))
             with m.If(self.partial.ready):
                 m.next = f"{state} TOTAL"
         with m.State(f"{state} TOTAL"):
             m.d.comb += self.total.ready.eq(1)
-            m.d.sync += target.eq(self.total.payload)
+            if not self.config.intended:
+                m.d.sync += target.eq(self.total.payload)
+            elif state == "SHARE B":
+                m.d.sync += [target.eq(total[:bits]), self.moved_anywhere.eq(total[bits:].any())]
+            else:
+                m.d.sync += target.eq(self._energy(total.as_signed()) if self.sum.projects else total)
             with m.If(self.total.valid):
                 m.next = then
 
-    def _count(self, m: Module, applying: Value, decided: Value) -> dict[str, Value]:
+    def _count(self, m: Module, applying: Value, decided: Value, seen: Value, last: Value, ended: Signal) -> dict[str, Value]:
         """Count what the lanes find: a flag a lane, how many are up in the beat, and the totals, which it gives by counter.
 
-        ``applying``: the second pass is under way. ``decided``: the first one is over, and its counts go to the totals.
+        ``applying``: the second pass is under way. ``decided``: the first one is over, and its counts go to the totals. ``seen``,
+        ``last``: a beat stands behind the lanes. ``ended``, which it drives: the counts of the second pass go to the totals.
         """
         g, w, y, *_ = self.config.grids
         lanes, tail = self.config.lanes, self.config.tail
-        total, out = self.sum.i, self.update.o.payload
+        out = self.update.o.payload
         m.submodules.counters = counters = self.counters
 
         names = flags(self.config.every_rail)
         found = {name: Signal(lanes, name=f"{name}_flags", reset_less=True) for name in names}
-        taken, was_taken, was_last = total.valid & total.ready, Signal(), Signal(reset_less=True)
+        taken: Value = seen if self.config.intended else seen & self.sum.i.ready
+        was_taken, was_last = Signal(), Signal(reset_less=True)
         counts, counts_update = Signal(), Signal()
         m.d.sync += [was_taken.eq(taken), counts.eq(was_taken), counts_update.eq(taken & applying)]
-        m.d.sync += was_last.eq(total.payload.last)
+        m.d.sync += was_last.eq(last)
         for lane in range(lanes):
             word = Signal(self.update.word, name=f"word{lane}")
             m.d.comb += word.eq(out.word[lane])
@@ -427,6 +462,8 @@ class StreamingThrottle(wiring.Component):
         ends = Signal(COUNTING)  # follows the last beat until its numbers are counted
         m.d.sync += ends.eq(Cat(taken & applying & out.last, ends))
         m.d.comb += counters.add.eq(Cat(decided, ends[-1]))
+        if self.config.intended:
+            m.d.comb += ended.eq(ends[-1])
         first, second = counted(self.config.every_rail)
         return dict(zip(first + second, counters.totals, strict=True))
 

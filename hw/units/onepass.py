@@ -14,7 +14,7 @@ from ..cells.chain import either
 from ..cells.memory import guard, unit_memory
 from ..lanes.rounding import rails
 from ..lanes.update import Update
-from .core import StreamingThrottle
+from .core import COUNTING, StreamingThrottle
 from .feed import STAGES, Feed
 from .ports import core_counters, pass_on
 from .throttle import Throttle
@@ -30,7 +30,8 @@ class StreamingOnePass(StreamingThrottle):
 
     A step: ceil(N/L) beats of both, taken together, each answered on ``updated``; the scalar part decides from A and from the
     B of the step before; then ``registers``, once. The step size that they show is applied in the next step; the first one
-    applies ``config.initial_step``. All else is as there. The gradient and the weight have a squarer each.
+    applies ``config.initial_step``. All else is as there. The gradient and the weight have a squarer each, or with an intended
+    motion the gradient and the direction.
 
     Throughput: a beat a cycle. A step takes at most :attr:`step_cycles` when no stream stalls. Reset, at any time: the unit of
     a first step.
@@ -38,16 +39,20 @@ class StreamingOnePass(StreamingThrottle):
 
     def __init__(self, config: ThrottleConfig) -> None:
         super().__init__(config)
-        self.motion = self._sum(config.grids.weight.width, config.widths.motion_energy)
+        moving = config.grids.direction if config.intended else config.grids.weight
+        self.motion = self._sum(moving.width, config.widths.motion_energy)
+        self.projects = Source(config.source).is_projection
 
     def _make_lanes(self) -> None:
         self.update = Update(self.config)
-        self.sum = self._sum(self.config.grids.gradient.width, self.config.widths.gradient_energy)
+        projects = Source(self.config.source).is_projection
+        self.sum = self._sum(self.config.grids.gradient.width, self.config.widths.gradient_energy, projects=projects)
 
     @property
     def overhead(self) -> int:
         """The most cycles of a step beyond its ceil(N/L) beats."""
-        return self.sum.latency + self._wait + max(self.decide.latency, self.update.latency) + len(STATES) + self._extras
+        leaves = self.update.latency + (COUNTING + 1 if self.config.intended else 0)
+        return self.sum.latency + self._wait + max(self.decide.latency, leaves) + len(STATES) + self._extras
 
     @property
     def step_cycles(self) -> int:
@@ -65,6 +70,7 @@ class StreamingOnePass(StreamingThrottle):
         wiring.connect(m, wiring.flipped(self.control), decide.control)
 
         energy_a = Signal(config.widths.gradient_energy, reset_less=True)
+        part_a = Signal(total.o.payload.shape(), reset_less=True)  # a shard's own, with the sign of a projection
         energy_b = Signal(config.widths.motion_energy, reset_less=True)
         counters = {name: Signal(COUNTER_BITS, name=name, reset_less=True) for name in core_counters(config)}
         first = Signal(init=1)
@@ -88,18 +94,21 @@ class StreamingOnePass(StreamingThrottle):
             self.updated.valid.eq(update.o.valid),
             total.i.valid.eq(enters),
             total.i.payload.last.eq(last),
-            motion.i.valid.eq(leaves),
-            motion.i.payload.last.eq(update.o.payload.last),
+            motion.i.valid.eq(enters if config.intended else leaves),
+            motion.i.payload.last.eq(last if config.intended else update.o.payload.last),
             decide.i.payload.eq(Mux(moving, energy_b, energy_a)),
         ]
         m.d.comb += [self.updated.payload[name].eq(update.o.payload[name]) for name in self.updated.payload.shape().members]
         for lane in range(config.lanes):
             previous: Any = Mux(first, 0, self.absorb.payload.previous[lane]) if self.changes else 0
             before: Any = 0 if config.source is Source.RATIO else update.o.payload.previous[lane]
+            gradient, after = self.absorb.payload.gradient[lane], update.o.payload.weight[lane]
+            if config.intended:
+                before, after = 0, self.apply.payload.direction[lane]
             m.d.comb += [
-                total.i.payload.minuend[lane].eq(self.absorb.payload.gradient[lane]),
-                total.i.payload.subtrahend[lane].eq(previous),
-                motion.i.payload.minuend[lane].eq(update.o.payload.weight[lane]),
+                total.i.payload.minuend[lane].eq(previous if self.projects else gradient),
+                total.i.payload.subtrahend[lane].eq(gradient if self.projects else previous),
+                motion.i.payload.minuend[lane].eq(after),
                 motion.i.payload.subtrahend[lane].eq(before),
             ]
             if config.residual_bits:
@@ -109,17 +118,23 @@ class StreamingOnePass(StreamingThrottle):
 
         self._publish(m, {"A": energy_a, "B": energy_b} | counters)
         self._watch(m, energy_a, enters, self.absorb.payload.gradient)
-        self._note_motion(m, leaves, decide.i.valid & decide.i.ready & moving)
+        moved = self._note_motion(m, leaves, decide.i.valid & decide.i.ready & moving)
+        gone = Signal()  # with an intended motion, whose sum does not tell: all weights of this pass have left and are counted
+        if config.intended:
+            going = Signal(COUNTING)
+            m.d.sync += [going.eq(Cat(leaves & update.o.payload.last, going)), gone.eq((gone | going[-1]) & ~takes)]
         shares = config.population is not None
         ends = "WATCH" if config.watchdog else "PUBLISH"
         with m.FSM() as fsm:
             with m.State("PASS"):
                 m.d.comb += total.o.ready.eq(1)
-                m.d.sync += energy_a.eq(total.o.payload)
+                m.d.sync += energy_a.eq(self._energy(total.o.payload))
+                if shares and self.projects:
+                    m.d.sync += part_a.eq(total.o.payload)
                 with m.If(total.o.valid):
                     m.next = "SHARE A" if shares else "DECIDE"
             if shares:
-                self._share(m, "SHARE A", energy_a, energy_a, "DECIDE")
+                self._share(m, "SHARE A", part_a if self.projects else energy_a, energy_a, "DECIDE", moved)
             with m.State("DECIDE"):
                 m.d.comb += decide.i.valid.eq(1)
                 with m.If(decide.i.ready):
@@ -129,13 +144,13 @@ class StreamingOnePass(StreamingThrottle):
                 with m.If(decide.o.valid):
                     m.next = "FINISH"
             with m.State("FINISH"):  # the new step size is applied only when all weights of this pass have left
-                m.d.comb += motion.o.ready.eq(1)
+                m.d.comb += motion.o.ready.eq(gone if config.intended else 1)
                 m.d.sync += energy_b.eq(motion.o.payload)
-                with m.If(motion.o.valid):
+                with m.If(motion.o.valid & gone if config.intended else motion.o.valid):
                     m.d.sync += step.eq(decide.status.step_size)
                     m.next = "SHARE B" if shares else ends
             if shares:
-                self._share(m, "SHARE B", energy_b, energy_b, ends)
+                self._share(m, "SHARE B", energy_b, energy_b, ends, moved)
             self._look(m)
             with m.State("PUBLISH"):
                 m.d.comb += self.registers.valid.eq(1)

@@ -43,6 +43,16 @@ def host_words(config: ThrottleConfig) -> dict[str, int]:
     return control_words(config) | ({"watchdog_mask": watchdog_mask(config)} if config.watchdog else {})
 
 
+def shared_bits(config: ThrottleConfig) -> int:
+    """Width of what shards exchange, integers that are added modulo a power of two.
+
+    With an intended motion B has above it, in the bits beyond ``widths.energy``, 1 if a weight of the shard moved; their sum says
+    how many shards did. And with a projection A is a signed number.
+    """
+    population = config.population or config.elements
+    return config.widths.energy + (population.bit_length() if config.intended else 0)
+
+
 def core_counters(config: ThrottleConfig) -> tuple[str, ...]:
     """The counters that the core keeps, in order; still steps are counted by the scalar part."""
     return tuple(name for name in config.counters if name != "still_steps")
@@ -75,7 +85,7 @@ def unit_ports(config: ThrottleConfig) -> dict[str, Any]:
         "control": In(CONTROL),
     }
     if config.population is not None:
-        energy = stream.Signature(unsigned(config.widths.energy))
+        energy = stream.Signature(unsigned(shared_bits(config)))
         ports |= {"partial": Out(energy), "total": In(energy)}
     if config.watchdog:
         ports["watchdog_mask"] = In(len(WATCHES))

@@ -24,7 +24,7 @@ from .axi_frames import *  # noqa: F403
 
 def laws(config: ThrottleConfig) -> Iterator[ThrottleConfig]:
     """Configurations of the same hardware."""
-    for on_still, source in itertools.product(OnStill, (source for source in Source if source.is_curvature)):
+    for on_still, source in itertools.product(OnStill, Source(config.source).alike):
         yield config.replace(on_still=on_still, source=source)
     other = {"num": 1, "bias": 1, "gain": "5/4", "alpha_min": "1/64", "rho": "1/8", "eps": "1/512"}
     yield config.replace(eta=config.constants["eta"].fraction / 2, ema_start=EmaStart.FIRST, source=Source.EMA, **other)

@@ -29,7 +29,9 @@ class Run:
             bench.wire(port).value = word
         bench.wire("clear").value = 0
         self.moves = bench.rng.random() < 0.5
-        if config.source is Source.RATIO:
+        self._applied = 0
+        self._decided: int | None = None
+        if config.asks_moved:
             bench.wire("moved").value = int(self.moves)
         self.steps = bench.board("o")
         self.status = Scoreboard("status", bench.where)
@@ -51,7 +53,11 @@ class Run:
 
     def gradient(self, energy: int) -> None:
         """The step's A."""
-        decision = self.golden.decide(energy, self._motion_energy, self._moved)
+        decision = self.golden.decide(energy, self._motion_energy, self._moved, self._applied)
+        # With a delay the pass whose B is next was made with the step size of the step before.
+        before = self.golden.config.initial_step if self._decided is None else self._decided
+        self._decided = decision.step_size
+        self._applied = before if self.golden.config.delay else decision.step_size
         unit = self.golden.unit
         self._still_steps += decision.still
         flags = {"still_steps": self._still_steps, "scalar_overflow": unit.overflow, "scalar_underflow": unit.underflow}
@@ -63,7 +69,7 @@ class Run:
     def motion(self, energy: int) -> None:
         """The step's B."""
         self._motion_energy = energy
-        if self.golden.config.source is Source.RATIO:  # it holds steady: all of a run's steps move, or none does
+        if self.golden.config.asks_moved:  # it holds steady: all of a run's steps move, or none does
             self._moved = self.moves
         self.bench.drivers["i"].send(energy)
 
@@ -82,7 +88,7 @@ class Run:
 def laws(config: ThrottleConfig) -> Iterator[ThrottleConfig]:
     """Configurations of the same hardware: modes and constants are ports."""
     assert isinstance(config.source, Source)
-    sources = [source for source in Source if source.is_curvature] if config.source.is_curvature else [config.source]
+    sources = config.source.alike
     for on_still, ema_start, source in itertools.product(OnStill, EmaStart, sources):
         yield config.replace(on_still=on_still, ema_start=ema_start, source=source)
     beyond = rate_off_the_grid(config)

@@ -16,7 +16,7 @@ from ...golden.registers import COUNTER_BITS
 from ...golden.throttle import ShardedThrottle
 from ...golden.throttle import Throttle as GoldenThrottle
 from ...hw.export import unit
-from ...hw.units.ports import core_counters, host_words, registers_layout
+from ...hw.units.ports import core_counters, host_words, registers_layout, shared_bits
 from ...hw.units.shards import Exchange
 from ..testbench.bank import LEVELS, Bench, benches, paces
 from ..testbench.scoreboard import Mismatch
@@ -42,7 +42,7 @@ class Shards(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.exchange = exchange = Exchange(len(self.units), self.units[0].config.widths.energy)
+        m.submodules.exchange = exchange = Exchange(len(self.units), shared_bits(self.units[0].config))
         for k, one in enumerate(self.units):
             m.submodules[f"unit{k}"] = one
             wiring.connect(m, one.partial, getattr(exchange, f"partial{k}"))
@@ -144,7 +144,7 @@ async def shards_are_one_unit(dut: Any) -> None:
     """All laws, in step, and each shard at a pace of its own."""
     for bench in benches(dut, component):
         config = bench.component.config
-        sources = [Source.MAX, Source.EMA] if config.source.is_curvature else [config.source]
+        sources = [source for source in config.source.alike if source.x is not Source.INSTANT] or [config.source]
         for law in itertools.product(OnStill, sources):
             await bench.reset()
             for driver in bench.drivers.values():

@@ -72,6 +72,7 @@ class Run:
         gradient = self.gradient() if gradient is None else gradient
         d = config.grids.direction
         proposes = self.streaming and (config.direction is not None or self.rng.random() < 0.5)
+        proposes &= not Source(config.source).is_projection  # which is that onto the gradient
         direction = self.gradient(d) if proposes else None
         theta, residual = self.golden.theta, self.golden.residual.astype(np.int64)
         record = self.golden.step(gradient, direction, codes=True)
@@ -130,12 +131,12 @@ def inputs(bench: Bench) -> tuple[str, str]:
 def laws(config: ThrottleConfig) -> Iterator[ThrottleConfig]:
     """Configurations of the same hardware: modes and constants are ports."""
     assert isinstance(config.source, Source)
-    same = [source for source in Source if source is config.source or (source.is_curvature and config.source.is_curvature)]
-    for on_still, source in itertools.product(OnStill, same):
+    for on_still, source in itertools.product(OnStill, config.source.alike):
         yield config.replace(on_still=on_still, source=source)
     if not config.source.is_curvature:
         return
-    yield config.replace(ema_start=EmaStart.FIRST, source=Source.EMA)
+    average = next(source for source in config.source.alike if source.x is Source.EMA)
+    yield config.replace(ema_start=EmaStart.FIRST, source=average)
     yield config.replace(enabled=False)
     if not config.delay:  # whose first step is the hardware's own
         beyond = rate_off_the_grid(config)
@@ -226,6 +227,28 @@ async def valid_does_not_wait_for_ready(dut: Any) -> None:
             await run.drain()
 
 
+def held_up(bench: Bench) -> bool:
+    """The registers are offered."""
+    return bool(bench.monitors["registers"].stream.valid)
+
+
+@cocotb.test
+async def weights_held_up_hold_up_the_step(dut: Any) -> None:
+    """However long: the registers come when the last of them has left, with all of them counted."""
+    for bench in benches(dut, component):
+        await bench.reset()
+        bench.pace()
+        run = Run(bench, bench.component.config)
+        updated = bench.consumers["updated"]
+        for _ in range(2):
+            updated.stall = 1.0
+            run.step()
+            await bench.tick(2 * bench.component.step_cycles)
+            assert not held_up(bench), f"{bench.where}the registers came before the weights had left"
+            updated.stall = 0.0
+            await run.drain()
+
+
 async def reach(bench: Bench, phase: str, before: int) -> None:
     """Let cycles pass until the step after that many is in a phase, and then some more."""
     beats, monitors = bench.component.config.beats, bench.monitors
@@ -241,11 +264,6 @@ async def reach(bench: Bench, phase: str, before: int) -> None:
     }
     await bench.until(reached[phase])
     await bench.tick(bench.rng.randint(0, 40 if phase in ("decide", "next absorb", "idle") else min(beats, 12)))
-
-
-def held_up(bench: Bench) -> bool:
-    """The registers are offered."""
-    return bool(bench.monitors["registers"].stream.valid)
 
 
 PHASES = ("absorb", "decide", "apply", "apply held up", "registers held up", "next absorb", "idle")

@@ -96,14 +96,17 @@ def outlet(package: str) -> Harness:
     )
     h.claim("the beat is the one that was taken, or empty but for its end", dut.o.payload.as_value() == held[0], when=inside != 0)
     h.keeps(dut.o, "o")
-    h.claim("what is left from before a cut is told, until it was taken", dut.leaving == ((old != 0) | owed))
-    h.claim("a beat a cycle", dut.i.ready, when=(old == 0) & ~owed & (inside < 2))
+    stays = (old != 0) | owed
+    h.claim("what is left from before a cut is told until it was taken", dut.leaving, when=stays)
+    h.claim("and no longer than a cycle", stays | h.past(stays | dut.cut, "stays"), when=dut.leaving)
+    room = ~dut.leaving & (inside < 2)
+    h.claim("a beat a cycle", dut.i.ready, when=room & h.past(~dut.leaving & ~dut.cut, "open"))
     h.claim("it tells when it is empty", dut.empty == (inside == 0))
     h.claim("a frame begins behind the end of the one before it", ~opened, when=taken & ~enters)
     h.lemma("opened", opened == (enters | owed))
     h.lemma("inside", (inside < 3) & (old <= inside))
     h.lemma("spare", (h.internal["spares"] == (inside == 2)) & ((inside < 2) | (h.internal["spare"] == held[1])))
-    h.lemma("owed", (h.internal["owes"] == owed) & (h.internal["ready"] == ~(dut.leaving | (inside == 2))))
+    h.lemma("owed", (h.internal["owes"] == owed) & (~h.internal["ready"] | (~dut.leaving & (inside < 2))))
     h.lemma("begun", h.internal["begun"] == enters)
     h.lemma("one or the other", ~(owed & enters) & ((~owed & (old == 0)) | (old == inside)))
     return h
@@ -113,19 +116,19 @@ BUFFER_MUTANTS = (
     Mutant("bus/frames.py", "m.d.sync += written.eq(whole)", "m.d.sync += written.eq(written + 1)", "a bad frame is not taken back"),
     Mutant("bus/frames.py", "drops.eq((drops | (ends & ~each)) & ~last)", "drops.eq(0)", "the rest of a long frame is a frame"),
     Mutant("bus/frames.py", "used < self.depth - 2", "used < self.depth - 1", "a beat is taken for which there is no room"),
-    Mutant("bus/frames.py", "reads.eq(~equal.all() & ~out[-1])", "reads.eq(~equal.all())", "more is read than the queue has room for"),
-    Mutant("bus/frames.py", "reads.eq(~equal.all() & ~out[-1])", "reads.eq(~out[-1])", "an empty buffer is read"),
+    Mutant("bus/frames.py", "reads.eq(~Mux(valid[0], one, none) & ~out[-1])", "reads.eq(~Mux(valid[0], one, none))", "more is read than the queue has room for"),
+    Mutant("bus/frames.py", "reads.eq(~Mux(valid[0], one, none) & ~out[-1])", "reads.eq(~out[-1])", "an empty buffer is read"),
     Mutant("bus/frames.py", "(read != whole) | (out != left)", "read != whole", "beats on their way are not told"),
-    Mutant("bus/frames.py", "Mux(reads, after[part] == whole[part], read[part] == whole[part])", "read[part] == whole[part]", "a beat behind the whole ones is read"),
+    Mutant("bus/frames.py", "Mux(valid[0], one, none)", "none", "a beat behind the whole ones is read"),
     Mutant("bus/frames.py", "Mux(last | each, length == 1, beat + 2 == length)", "beat + 2 == length", "a frame that ends early shifts the end of the next one"),
     Mutant("bus/frames.py", "(self.o.valid & ~self.o.ready)", "self.o.valid", "a beat that has left is offered again"),
 )  # fmt: skip
 OUTLET_MUTANTS = (
     Mutant("bus/outlet.py", "taken | spares | owes)", "taken | spares | (owes & ~self.cut))", "an end is lost if it is cut"),
-    Mutant("bus/outlet.py", "(self.cut & (stays | begun))", "(self.cut & begun)", "nobody is told of a last beat that is left"),
-    Mutant("bus/outlet.py", "(self.cut & (stays | begun))", "(self.cut & stays)", "nobody is told of an end that is owed"),
-    Mutant("bus/outlet.py", "ready.eq(~sparing & ~leaves)", "ready.eq(~sparing)", "a beat is taken in the place of an end"),
-    Mutant("bus/outlet.py", "ready.eq(~sparing & ~leaves)", "ready.eq(~leaves)", "a third beat is taken"),
+    Mutant("bus/outlet.py", "(self.cut & (~self.empty | begun))", "(self.cut & begun)", "nobody is told of a last beat that is left"),
+    Mutant("bus/outlet.py", "(self.cut & (~self.empty | begun))", "(self.cut & ~self.empty)", "nobody is told of an end that is owed"),
+    Mutant("bus/outlet.py", "ready.eq(~sparing & ~self.cut & ~self.leaving)", "ready.eq(~sparing)", "a beat is taken in the place of an end"),
+    Mutant("bus/outlet.py", "ready.eq(~sparing & ~self.cut & ~self.leaving)", "ready.eq(~self.cut & ~self.leaving)", "a third beat is taken"),
     Mutant("bus/outlet.py", "begun.eq(~self.i.payload.last)", "begun.eq(1)", "a frame that has ended is ended again"),
 )  # fmt: skip
 TOLD = "only whole frames come out, in order, in time, held; a bad one is told once; room for a frame and more"

@@ -6,18 +6,29 @@ from functools import reduce
 from operator import add
 from typing import Any
 
-from amaranth.hdl import Const, Mux, signed
+from amaranth.hdl import Const, Mux, Value, signed
 
 from support.mutants import Mutant
 
 from .harness import Harness, Proof, component
 
 
-def sum_of_squares(package: str, lanes: int, width: int, energy_bits: int, tail: int, *, either: bool = False) -> Harness:
-    """What is accumulated, and every square still on its way, make the sum of the squares of all accepted differences."""
+def sum_of_squares(
+    package: str, lanes: int, width: int, energy_bits: int, tail: int, *, either: bool = False, projects: bool = False
+) -> Harness:
+    """What is accumulated, and every square still on its way, make the sum of the squares of all accepted differences.
+
+    With ``projects`` of their products with the minuends, as signed numbers.
+    """
     dut = component(package, "lanes.norm").SumOfSquares(
-        lanes=lanes, width=width, energy_bits=energy_bits, tail=tail, either=either
+        lanes=lanes, width=width, energy_bits=energy_bits, tail=tail, either=either, projects=projects
     )
+    energy_bits = len(dut.o.payload)
+
+    def number(value: Value) -> Value:
+        """A square as the component holds it."""
+        return value[: 2 * width + 1].as_signed() if projects else value[: 2 * width + 1].as_unsigned()
+
     h = Harness(dut)
     m, inside = h.m, h.internal
     stages = dut.latency - 1
@@ -25,10 +36,15 @@ def sum_of_squares(package: str, lanes: int, width: int, energy_bits: int, tail:
     accepted = dut.i.valid & dut.i.ready
     taken = dut.o.valid & dut.o.ready
 
+    def low(value: Value) -> Value:
+        """A sum of them, as many bits as the whole one has."""
+        return (value + Const(0, signed(energy_bits + 2)))[:energy_bits] if projects else value[:energy_bits]
+
     # Two stages of operands, as accepted, then sums of squares: of one beat each.
     operands = [
         [h.ghost(signed(width + 1), f"operand{stage}_{lane}", reset_less=True) for lane in range(lanes)] for stage in (0, 1)
     ]
+    factors = [[h.ghost(signed(width), f"factor{stage}_{lane}", reset_less=True) for lane in range(lanes)] for stage in (0, 1)]
     squares = [h.ghost(signed(2 * width + 2), f"square{lane}", reset_less=True) for lane in range(lanes)]
     squares_on = [h.ghost(signed(2 * width + 2), f"square_on{lane}", reset_less=True) for lane in range(lanes)]
     sums = [h.ghost(energy_bits, f"sum{stage}", reset_less=True) for stage in range(3, stages)]
@@ -42,10 +58,11 @@ def sum_of_squares(package: str, lanes: int, width: int, energy_bits: int, tail:
         if lane >= tail:
             difference = Mux(beat.last, 0, difference)
         m.d.sync += [operands[0][lane].eq(difference), operands[1][lane].eq(operands[0][lane])]
-        m.d.sync += squares[lane].eq(operands[1][lane] * operands[1][lane])
+        m.d.sync += [factors[0][lane].eq(beat.minuend[lane]), factors[1][lane].eq(factors[0][lane])]
+        m.d.sync += squares[lane].eq((factors if projects else operands)[1][lane] * operands[1][lane])
         m.d.sync += squares_on[lane].eq(squares[lane])
     square = h.ghost(energy_bits, "square")
-    m.d.comb += square.eq(reduce(add, (value[: 2 * width + 1] for value in squares)))
+    m.d.comb += square.eq(low(reduce(add, map(number, squares))))
     for register, value in zip(sums, [square, *sums], strict=False):
         m.d.sync += register.eq(value)
     for register, value in zip(valid + last, [accepted, *valid[:-1], accepted & beat.last, *last[:-1]], strict=True):
@@ -67,25 +84,27 @@ def sum_of_squares(package: str, lanes: int, width: int, energy_bits: int, tail:
     for lane in range(lanes):
         x, y = (h.peek(f"squarer{lane}.cell.g_plain.{port}", signed(width + 1)) for port in "xy")
         h.lemma(f"difference {lane}", inside[f"difference{lane}"] == operands[0][lane], when=valid[0])
-        h.lemma(f"operands {lane}", (x == operands[1][lane]) & (y == operands[1][lane]), when=valid[1])
+        factor = (factors if projects else operands)[1][lane]
+        h.lemma(f"operands {lane}", (x[: len(factor)] == factor[:]) & (y == operands[1][lane]), when=valid[1])
     for lane in range(lanes):
         h.lemma(f"square {lane}", inside[f"squarer{lane}.cell.o"] == squares[lane], when=valid[2])
-        h.lemma(f"square {lane}, on", inside[f"square{lane}"] == squares_on[lane][: 2 * width + 1], when=valid[3])
-    levels = [[inside[f"squarer{lane}.cell.o"].as_unsigned()[: 2 * width + 1] for lane in range(lanes)]]
-    levels.append([inside[f"square{lane}"] for lane in range(lanes)])
+        h.lemma(f"square {lane}, on", inside[f"square{lane}"][:] == squares_on[lane][: 2 * width + 1], when=valid[3])
+    levels = [[number(inside[f"squarer{lane}.cell.o"]) for lane in range(lanes)]]
+    levels.append([number(inside[f"square{lane}"]) for lane in range(lanes)])
     while len(levels[-1]) > 1:
         level, count = len(levels) - 2, len(levels[-1])
         level_sums = [inside[f"tree{level}_{i // 2}"] for i in range(0, count - 1, 2)]
-        levels.append(level_sums + ([inside[f"tree{level}_odd"]] if count % 2 else []))
-    h.lemma("squares, on", reduce(add, (value[: 2 * width + 1] for value in squares_on)) == sums[0], when=valid[3])
+        level_sums += [inside[f"tree{level}_odd"]] if count % 2 else []
+        levels.append([value.as_signed() for value in level_sums] if projects else level_sums)
+    h.lemma("squares, on", low(reduce(add, map(number, squares_on))) == sums[0], when=valid[3])
     for level, terms in enumerate(levels):
         if level:
-            h.lemma(f"sum in level {level}", reduce(add, terms) == sums[level - 1], when=valid[2 + level])
+            h.lemma(f"sum in level {level}", low(reduce(add, terms)) == sums[level - 1], when=valid[2 + level])
     way = reduce(add, (Mux(there, value, 0) for there, value in zip(valid[3:], sums, strict=True)), Const(0))
     total = inside["total"]
     late = inside["clears"]
     h.lemma("nothing is on its way to a sum that is cleared", ~(closed | reduce(lambda a, b: a | b, valid)), when=late)
-    h.lemma("all squares are in the sum or on their way", (Mux(late, 0, total) + way)[:energy_bits] == energy)
+    h.lemma("all squares are in the sum or on their way", (Mux(late, 0, total[:]) + way)[:energy_bits] == energy)
     h.lemma("whole with the last beat", (inside["whole"] & ~closed) == 0)
     underway = reduce(lambda a, b: a | b, last)
     h.lemma("one last beat, or the whole sum", (underway | inside["whole"]) == closed)
@@ -98,7 +117,7 @@ def sum_of_squares(package: str, lanes: int, width: int, energy_bits: int, tail:
         m.d.sync += waited.eq(waited + 1)
     for stage in range(stages):
         h.lemma(f"cycles in stage {stage}", waited == stage, when=last[stage])
-    h.claim("the sum of all squares, and of nothing else", dut.o.payload == energy, when=dut.o.valid)
+    h.claim("the sum of all squares, and of nothing else", Value.cast(dut.o.payload)[:] == energy, when=dut.o.valid)
     h.claim(
         "a sum is offered only after the last beat, with nothing on its way",
         closed & ~reduce(lambda a, b: a | b, valid),
@@ -129,6 +148,20 @@ EITHER_MUTANTS = (
         "one of the subtrahends is not seen",
     ),
 )
+PROJECTION_MUTANTS = (
+    Mutant(
+        "lanes/norm.py",
+        "m.d.sync += factor.eq(minuend)",
+        "m.d.sync += factor.eq(subtrahend)",
+        "a change is projected onto this gradient",
+    ),
+    Mutant(
+        "lanes/norm.py",
+        "number = signed if self.projects else unsigned",
+        "number = unsigned",
+        "a product below zero is a large one",
+    ),
+)
 PROOFS = [
     *(
         Proof(
@@ -148,6 +181,16 @@ PROOFS = [
         lambda package: sum_of_squares(package, 3, 3, 10, 2, either=True),
         mutants=EITHER_MUTANTS,
         depth_mutants=14,
+    ),
+    *(
+        Proof(
+            f"sum of products, {lanes} lanes of {width} bits, {energy} bits",
+            "the same of minuend * (minuend - subtrahend), with its sign",
+            lambda package, args=(lanes, width, energy, tail): sum_of_squares(package, *args, projects=True),
+            mutants=PROJECTION_MUTANTS if width == 3 else (),
+            depth_mutants=14,
+        )
+        for lanes, width, energy, tail in ((3, 3, 10, 2), (4, 16, 42, 4))
     ),
     Proof(
         "sum of squares, 3 lanes of 16 bits, 42 bits",

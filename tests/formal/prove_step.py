@@ -53,9 +53,9 @@ class Core:
         class Observed(module.StreamingThrottle):  # type: ignore[misc, name-defined]
             """The core, with registers at hand that have no name of their own."""
 
-            def _count(self, m: Module, applying: Value, decided: Value) -> Any:
+            def _count(self, m: Module, applying: Value, *more: Any) -> Any:
                 seen["applying"] = applying
-                return super()._count(m, applying, decided)
+                return super()._count(m, applying, *more)
 
             def _watch(self, m: Module, energy: Value, absorbs: Any, gradient: Any) -> None:
                 seen["came"] = absorbs.value
@@ -462,7 +462,7 @@ PROOFS = [
             Mutant("units/core.py", "(takes & ~(comes & last)) | applies | absorbs", "takes | applies | absorbs", "a pass takes more beats than there are"),
             Mutant("units/core.py", "| applies | absorbs)]", "| absorbs)]", "the second pass never begins"),
             Mutant("units/core.py", "with m.If(total.soon):", "with m.If(total.i.valid):", "the step is decided before A is whole"),
-            Mutant("units/core.py", "total.i.valid.eq(came[-1] | (update.o.valid & self.updated.ready))", "total.i.valid.eq(came[-1] | update.o.valid)", "a stalled beat is summed in every cycle"),
+            Mutant("units/core.py", "seen.eq(came[-1] | (update.o.valid & self.updated.ready))", "seen.eq(came[-1] | update.o.valid)", "a stalled beat is summed in every cycle"),
             Mutant("units/core.py", "with m.If(offers & self.registers.ready):", "with m.If(offers):", "the registers do not wait to be taken"),
             Mutant("units/core.py", "clears.eq(self.clear & ~publishes)", "clears.eq(self.clear)", "a clear changes registers that are offered"),
             Mutant("units/core.py", "Cat(decided, ends[-1])", "Cat(decided, ends[-2])", "the counts are added before the last is counted"),

@@ -59,7 +59,10 @@ prep -top top
 {files}
 """
 
-ANY_PRODUCT = {"p <= x * y;": "p <= product;", "reg signed [A+B-1:0] p;": "reg signed [A+B-1:0] p; wire signed [A+B-1:0] product = $anyseq;"}
+ANY_PRODUCT = {
+    "p <= x * y;": "p <= product;",
+    "reg signed [A+B-1:0] p;": "reg signed [A+B-1:0] p; wire signed [A+B-1:0] product = $anyseq;",
+}
 """What makes a multiplier one whose products are anything, the wire ``product`` of its cell."""
 
 

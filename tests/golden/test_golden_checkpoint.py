@@ -32,6 +32,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "norm": {"law": "clip_norm"},
     "ratio": {"law": "trust_ratio"},
     "ema": {"law": "inverse_curvature", "ema_start": "first", "dead_after": 2, "weight": "SQ2.4", "every_rail": True},
+    "intended": {"motion": "intended", "residual_bits": 3, "weight": "SQ2.6"},
+    "projection": {"source": "projection", "law": "stability_margin"},
+    "projection_with_delay": {"source": "projection", "law": "stability_margin", "delay": 1},
     "watchdog": {"watchdog": ("gradient_floor", "norm_growth", "learning_dead"), "gradient_floor": 0.3},
 }
 
@@ -191,7 +194,7 @@ def test_states_that_are_none_are_refused_by_their_field() -> None:
         {"theta": shard["theta"][1:]}, {"residual": None}, {"residual": np.full(N, 99, np.int8)}
     ))  # fmt: skip
     for bad, message in (
-        ({}, r"^state must have config, .*, not "),
+        ({}, r"^state must have applied, config, .*, not "),
         (good | {"steps": 1.5}, r"^steps must be of int, not 1\.5"),
         (good | {"steps": True}, r"^steps must be of int, not True"),
         (good | {"rate": "1"}, r"^eta must be from 0 to eta_max = 0\.5, not 1"),

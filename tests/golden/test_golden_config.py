@@ -73,7 +73,10 @@ SCALAR_RANGE = "must be zero or between 2**-489 and 2**535 to be a scalar of 24+
         ({"seed": -1}, "seed must be an integer from 0 to 4294967295, not -1"),
         ({"growth": 1}, "growth must be true or false, not 1"),
         ({"parity": "yes"}, "parity must be true or false, not 'yes'"),
-        ({"source": "median"}, "source must be one of instant, ema, max, norm, ratio, not 'median'"),
+        (
+            {"source": "median"},
+            "source must be one of instant, ema, max, projection, projection_instant, projection_ema, norm, ratio, not 'median'",
+        ),
         ({"on_still": "stop"}, "on_still must be one of release, floor, hold, divide, not 'stop'"),
         ({"ema_start": "one"}, "ema_start must be one of zero, first, not 'one'"),
         ({"eta": 0}, "eta must be greater than 0, not 0"),

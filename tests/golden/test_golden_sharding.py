@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from kappa_rtl.golden.config import ThrottleConfig
+from kappa_rtl.golden.config import Source, ThrottleConfig
 from kappa_rtl.golden.throttle import ShardedThrottle, Throttle
 from support.strategies import codes, configs, exactly, vectors
 
@@ -35,7 +35,8 @@ def test_any_split_is_the_whole(data: st.DataObject, config: ThrottleConfig) -> 
     for _ in range(data.draw(st.integers(1, 5))):
         gradient = data.draw(vectors(config.grids.gradient, n))
         along = vectors(config.grids.direction, n)
-        direction = data.draw(along if config.direction else st.one_of(st.none(), along))
+        either = st.none() if Source(config.source).is_projection else st.one_of(st.none(), along)
+        direction = data.draw(along if config.direction else either)
         a, b = (unit.step(np.array(gradient), direction, codes=True) for unit in (one, many))
         assert a.registers == b.registers
         assert np.array_equal(a.theta, b.theta)

@@ -52,6 +52,9 @@ def reached(config: ThrottleConfig, k: dict[str, Fraction], now: dict[str, Any])
         "residuals": config.residual_bits > 0 and any(now["update"]),
         "delayed": config.delay == 1 and any(now["update"]),
         "growth": config.growth and 0 < alpha < 1,
+        "intended": config.motion == "intended" and k["alpha_min"] < alpha < 1,
+        "no intended motion": config.motion == "intended" and now["norm_motion"] == [0, 0] and now["ema"][0] > 0,
+        "weights still, motion not": config.motion == "intended" and now["still"] and now["norm_motion"][0] > 0,
         **{f"watchdog {name}": now["watchdog"] >> bit & 1 for bit, name in enumerate(WATCHES)},
     }
     return {name for name, is_so in found.items() if is_so} | {name for name in COUNTERS + RAIL_COUNTERS + FLAGS if now[name]}
@@ -62,6 +65,7 @@ EVERYTHING = {
     "still", "moved", "alpha 1", "alpha inside", "alpha at alpha_min", "alpha 0", "step 0", "step at the rail",
     "y at the low rail", "y at the high rail", "theta at the low rail", "theta at the high rail", "S apart from C",
     *(f"{name} when still" for name in OnStill), "ema_start zero", "ema_start first", "not enabled",
+    "intended", "no intended motion", "weights still, motion not",
     "stochastic", "residuals", "delayed", "growth", "a direction of its own", "cleared",
     "a grid of its own for it", "another rate",
 }  # fmt: skip
@@ -79,7 +83,8 @@ def test_runs_against_the_oracle() -> None:
         gradients, directions = vectors(config.grids.gradient, n), vectors(config.grids.direction, n)
         energies = st.lists(st.one_of(st.integers(0, 3), st.integers(0, (1 << 48) - 1)), max_size=4)
         for _ in range(data.draw(st.integers(1, 7))):
-            direction = data.draw(directions if config.direction else st.one_of(st.none(), st.none(), directions))
+            any_or_none = st.none() if Source(config.source).is_projection else st.one_of(st.none(), st.none(), directions)
+            direction = data.draw(directions if config.direction else any_or_none)
             blocks = data.draw(energies) if config.watchdog else []
             met.update(reached(config, pair.oracle.k, pair.step(data.draw(gradients), direction, blocks)))
             met["a direction of its own"] += direction is not None
@@ -105,6 +110,21 @@ def test_runs_against_the_oracle() -> None:
         *(
             {"on_still": name, "weight": "SQ10.0", "update": "SQ9.0", "eta": 2.0**-9}
             for name in ("release", "floor", "hold", "divide")
+        ),
+        {"num": 0.6, "bias": 0.1, "gain": 0.3, "motion": "intended", "source": "max"},
+        {"weight": "SQ10.0", "update": "SQ9.0", "eta": 2.0**-9, "motion": "intended"},
+        *(
+            {
+                "num": 0.6,
+                "bias": 0,
+                "gain": 1,
+                "eta": 2.0**-4,
+                "eta_max": 2,
+                "step_bits": 4,
+                "on_still": name,
+                "motion": "intended",
+            }
+            for name in OnStill
         ),
         {"every_rail": True, "eta": 0.99, "step_bits": 4, "update": "SQ1.3", "weight": "SQ10.3"},
         {"watchdog": WATCHES, "gradient_floor": 2, "bias": 2.0**-100, "num": 2.0**500, "dead_after": 1, "weight": "SQ10.0"},

@@ -36,9 +36,10 @@ def oracle(direction: list[int], weights: list[int], step: int, config: Throttle
         new, (low, high) = spec.fit(total, w), spec.rails(w)
         tally.weight_saturated += not low < total < high or new <= low or new >= high
         tally.weight_near_rail += abs(new) >= spec.near_rail(w)
-        tally.motion_energy += (new - theta) ** 2
+        tally.motion_energy += d**2 if config.motion == "intended" else (new - theta) ** 2
         if config.source == "ratio":
             tally.weight_energy += new**2
+        if config.source == "ratio" or config.motion == "intended":
             tally.moved |= new != theta
         moved.append(new)
     return moved, update, tally

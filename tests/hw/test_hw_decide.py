@@ -23,6 +23,17 @@ UNITS = {
     },
     "norm": {"elements": 12, "eta": 0.5, "num": 2, "bias": 0, "source": "norm", "mantissa_bits": 12, "gradient": "SQ3.7"},
     "ratio": {"elements": 12, "eta": 0.5, "bias": "1/64", "source": "ratio", "mantissa_bits": 12, "weight": "SQ3.7"},
+    "intended": {
+        **{"law": "stability_margin", "elements": 40, "eta": 0.25, "motion": "intended", "mantissa_bits": 20, "dead_after": 2},
+        **{"gradient": "SQ3.7", "direction": "SQ2.4", "weight": "SQ2.4"},
+    },
+    "projection": {
+        **{"law": "inverse_curvature", "elements": 40, "eta": 0.5, "source": "projection", "mantissa_bits": 17, "rho": "1/3"},
+        **{"gradient": "SQ3.5", "weight": "SQ2.4", "beta": 3},
+    },
+    "projection_growth": {"law": "adgd", "elements": 12, "eta": 0.5, "source": "projection", "gradient": "SQ2.5"},
+    "intended_delay": {"law": "stability_margin", "elements": 12, "eta": 0.3, "motion": "intended", "delay": 1},
+    "projection_delay": {"law": "stability_margin", "elements": 12, "eta": 0.3, "source": "projection", "delay": 1},
     # Every range is narrow: products, quotients and ||dtheta|| + eps overflow and underflow.
     "m4": {
         **{
@@ -42,6 +53,21 @@ UNITS = {
             "update": "SQ30.-24",
             "step_bits": 6,
         },
+    },
+    "m4_intended": {
+        **{"elements": 3, "eta": "1/16", "eps": 0, "num": "1/65536", "gain": "1/131072", "bias": 0, "motion": "intended"},
+        **{
+            "mantissa_bits": 4,
+            "exponent_bits": 6,
+            "gradient": "SQ-19.25",
+            "weight": "SQ3.3",
+            "update": "SQ-17.20",
+            "step_bits": 4,
+        },
+    },
+    "m4_projection": {
+        **{"elements": 3, "eta": 1, "eps": 0, "num": "1/65536", "gain": "1/131072", "bias": 0, "source": "projection"},
+        **{"mantissa_bits": 4, "exponent_bits": 6, "gradient": "SQ8.3", "weight": "SQ3.3", "update": "SQ3.3", "step_bits": 4},
     },
 }
 

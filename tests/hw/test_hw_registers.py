@@ -69,7 +69,7 @@ NUMBERS = {
         **{"nearest_even": 0, "nearest_up": 1, "nearest_down": 2, "nearest_zero": 3, "nearest_away": 4},
         **{"floor": 5, "toward_zero": 6, "stochastic": 7},
     },
-    "measures": {"curvature": 0, "norm": 1, "ratio": 2},
+    "measures": {"curvature": 0, "norm": 1, "ratio": 2, "projection": 3, "intended": 4},
     "overflow": {"saturate": 0, "saturate_symmetric": 1, "wrap": 2, "zero": 3},
     "source": {"instant": 0, "ema": 1, "max": 2},
     "on_still": {"floor": 0, "hold": 1, "divide": 2, "release": 3},

@@ -12,6 +12,19 @@ from support.simulators import EFFORT, both_languages, refuses
 UNITS = {
     "two": SMALL | {"elements": 12, "sizes": [6, 6], "lanes": 2},
     "three": SMALL | {"elements": 11, "sizes": [1, 7, 3], "lanes": 3, "streaming": True},
+    "intended": {
+        **SMALL,
+        "motion": "intended",
+        "step_bits": 8,
+        "elements": 11,
+        "sizes": [1, 7, 3],
+        "lanes": 3,
+        "streaming": True,
+    },
+    "projection": {**SMALL, "source": "projection", "step_bits": 8, "elements": 12, "sizes": [6, 6], "lanes": 2},
+    "projection_one_pass": {
+        **{**SMALL, "source": "projection", "step_bits": 8, "elements": 7, "sizes": [3, 4], "lanes": 2, "delay": 1},
+    },
     "norm": {**SMALL, "law": "clip_norm", "max_norm": 2, "elements": 7, "sizes": [3, 4], "lanes": 2, "delay": 1},
 }
 

@@ -132,6 +132,39 @@ ONE_PASS = {
 }
 
 
+INTENDED = {"motion": "intended", "step_bits": 8}
+PROJECTION = {"source": "projection", "step_bits": 8}
+ALONG = {
+    "one": UNITS["one"] | {"motion": "intended", "step_bits": 4},
+    "intended": UNITS["l3"] | INTENDED | {"elements": 29},
+    "intended_streaming": UNITS["l4_streaming"] | INTENDED,
+    "intended_one_pass": UNITS["l4_streaming"] | INTENDED | {"delay": 1},
+    "projection": UNITS["l3"] | PROJECTION | RANDOM | {"residual_bits": 3, "every_rail": True},
+    "projection_streaming": UNITS["l2_streaming"]
+    | {"source": "projection", "watchdog": ["gradient_floor", "learning_dead"], "gradient_floor": "0.25"},
+    "projection_one_pass": UNITS["l3"] | PROJECTION | {"delay": 1, "elements": 32},
+}
+"""Curvature along the intended step: of its length, or dG projected onto it."""
+
+
+def test_curvature_along_the_intended_step() -> None:
+    some = {name: ALONG[name] for name in ("intended_streaming", "projection")}
+    simulate("throttle", some, simulator="verilator", effort=0)
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_every_curvature_along_the_intended_step() -> None:
+    simulate("throttle", ALONG, simulator="verilator", effort=1)
+
+
+@pytest.mark.slow
+@pytest.mark.icarus
+@both_languages
+def test_curvature_along_the_intended_step_icarus(icarus: str) -> None:
+    simulate("throttle", {"projection": ALONG["projection"]}, simulator=icarus, effort=EFFORT["icarus"])
+
+
 @pytest.mark.slow
 @pytest.mark.icarus
 @both_languages

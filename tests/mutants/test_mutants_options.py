@@ -31,6 +31,9 @@ pytestmark = pytest.mark.slow
 ONE_PASS = {"delay": 1, "eta": "0.7"}
 NORM, RATIO = {"source": "norm"}, {"source": "ratio"}
 GROWTH = {"source": "instant", "growth": True}
+LONG = {"elements": 99}
+"""So many that the weights of a pass can be held up until the step is decided."""
+INTENDED, PROJECTION = {"motion": "intended"}, {"source": "projection"}
 WATCHED = {"watchdog": ["gradient_floor", "learning_dead"], "gradient_floor": "0.1"}
 
 IN_THE_LOOP = [
@@ -55,6 +58,23 @@ IN_THE_LOOP = [
     (GROWTH, Mutant("scalar/decide.py", "Mux(unit.y.e[0], unit.y.m << 1, unit.y.m)", "unit.y.m", "the root of an odd power is that of the even one below")),
     (GROWTH, Mutant("scalar/clamp.py", 'instead={"grows": Operation.MIN}', 'instead={"grows": Operation.MAX}', "the cap is a floor")),
     (WATCHED, Mutant("units/core.py", "watchdog.clear.eq(self.decide.clear)", "watchdog.clear.eq(0)", "a clear leaves the watchdog alone")),
+    (INTENDED, Mutant("units/core.py", "hushes.eq(first & ~applying)", "hushes.eq(0)", "the memory's words count in the first step of an intended motion")),
+    (INTENDED, Mutant("units/core.py", "hushes.eq(first & ~applying)", "hushes.eq(applying | first)", "an intended motion is zero")),
+    (INTENDED, Mutant("units/core.py", "Cat(self.apply.valid & self.apply.ready, enters)", "Cat(self.apply.valid, enters)", "a direction that waits is summed in every cycle")),
+    (INTENDED, Mutant("units/core.py", "subtrahend.eq(joined)", "subtrahend.eq(self.absorb.payload.gradient[lane])", "the gradient is subtracted a beat early")),
+    (INTENDED, Mutant("units/core.py", "total.o.valid & counted_all if", "total.o.valid if", "the registers come before the new weights are counted")),
+    (INTENDED, Mutant("units/core.py", "(counted_all | ended) & ~applies", "counted_all | ended", "the new weights of every step but the first are counted")),
+    (INTENDED, Mutant("scalar/decide.py", "scale.e.eq(scale.e - 1)", "scale.e.eq(scale.e)", "small step sizes are taken for large ones")),
+    (INTENDED, Mutant("scalar/decide.py", "does[\"alpha\"] if config.delay else takes_b", "does[\"alpha\"]", "the motion is that of the step size before")),
+    (INTENDED, Mutant("scalar/decide.py", "stands = ~status.norm_motion.m[-1] if config.intended else status.still", "stands = status.still", "weights that stay are taken for a step of 0")),
+    (INTENDED, Mutant("scalar/decide.py", "config.grids.direction if config.intended else config.grids.weight", "config.grids.weight", "the direction is on the weights' grid")),
+    (INTENDED | ONE_PASS, Mutant("scalar/decide.py", "Mux(first, config.initial_step, step)", "step", "the first intended motion in one pass is that of the largest step")),
+    (INTENDED | ONE_PASS | LONG, Mutant("units/onepass.py", "motion.i.valid.eq(enters if config.intended else leaves)", "motion.i.valid.eq(both)", "a direction that waits is summed in every cycle in one pass")),
+    (PROJECTION, Mutant("lanes/norm.py", "m.d.sync += factor.eq(minuend)", "m.d.comb += factor.eq(minuend)", "a change is projected onto the next beat")),
+    (PROJECTION, Mutant("units/core.py", "Mux(found[-1], 0, found[:-1])", "found[:-1]", "a curvature below zero is a large one")),
+    (PROJECTION, Mutant("scalar/decide.py", 'Do("project", Operation.MUL, "scale"', 'Do("project", Operation.HOLD, "scale"', "a projection is not scaled by the step size")),
+    (PROJECTION, Mutant("scalar/ema.py", 'KEEP[0]._replace(store="kept")', 'KEEP[0]._replace(store="kept", x="curvature")', "the average of a projection forgets all")),
+    (PROJECTION | ONE_PASS, Mutant("units/onepass.py", "previous if self.projects else gradient", "gradient", "the gradient is projected onto itself")),
 ]  # fmt: skip
 
 WATCHDOG = [
@@ -87,7 +107,21 @@ CLEARED = [
     ({"delay": 1}, Mutant("units/onepass.py", "~(either(closing) | held)", "~either(closing)", "a clear changes registers that are held in one pass")),
 ]  # fmt: skip
 
-FAULTS = [mutant for _, mutant in IN_THE_LOOP + CLEARED] + WATCHDOG + SHARDS
+ALONG = [
+    ("intended", Mutant("units/core.py", "Cat(energy[:bits], moved)", "energy[:bits]", "a shard does not tell that its weights moved")),
+    ("intended", Mutant("units/core.py", "self.moved_anywhere.eq(total[bits:].any())", "self.moved_anywhere.eq(moved)", "a shard looks at its own weights alone")),
+    ("projection", Mutant("units/core.py", "self._energy(total.as_signed()) if self.sum.projects else total", "total", "a sum below zero is a large one between shards")),
+    ("projection_one_pass", Mutant("units/onepass.py", "part_a if self.projects else energy_a, energy_a", "energy_a, energy_a", "a shard's part below zero does not count in one pass")),
+]  # fmt: skip
+"""Of shards with an intended motion, by unit."""
+
+HELD = (
+    {"delay": 1, "motion": "intended", "step_bits": 8},
+    Mutant("units/onepass.py", "motion.o.valid & gone if", "motion.o.valid if", "a pass ends before its weights are counted"),
+)
+"""What only weights show that are held up for longer than a step is decided."""
+
+FAULTS = [mutant for _, mutant in [*IN_THE_LOOP, *CLEARED, *ALONG, HELD]] + WATCHDOG + SHARDS
 
 
 def name(case: Any) -> str:
@@ -132,12 +166,28 @@ def test_killed_between_shards(mutant: Mutant, tmp_path: Path, monkeypatch: pyte
     killed("shards", {"two": bench_shards.component(**test_hw_shards.UNITS["two"])}, test_hw_shards.UNITS)
 
 
+@pytest.mark.parametrize("case", ALONG, ids=name)
+def test_killed_between_shards_of_an_intended_motion(
+    case: tuple[str, Mutant], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit, mutant = case
+    monkeypatch.setattr(bench_shards, "unit", generator(mutant, tmp_path / f"along_{ALONG.index(case)}").unit)
+    killed("shards", {unit: bench_shards.component(**test_hw_shards.UNITS[unit])}, test_hw_shards.UNITS)
+
+
 @pytest.mark.parametrize("case", CLEARED, ids=name)
 def test_killed_by_a_clear(case: tuple[dict[str, Any], Mutant], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options, mutant = case
     unit = {"l3": test_hw_throttle.UNITS["l3"] | options}
     monkeypatch.setattr(bench_throttle, "unit", generator(mutant, tmp_path / f"cleared_{CLEARED.index(case)}").unit)
     killed("throttle", {"l3": bench_throttle.component(**unit["l3"])}, unit, only="clear_as_the_registers_come", effort=1)
+
+
+def test_killed_by_weights_that_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options, mutant = HELD
+    unit = {"l3": test_hw_throttle.UNITS["l3"] | options}
+    monkeypatch.setattr(bench_throttle, "unit", generator(mutant, tmp_path / "held").unit)
+    killed("throttle", {"l3": bench_throttle.component(**unit["l3"])}, unit, only="weights_held_up")
 
 
 def killed(stem: str, faulty: dict[str, Any], units: dict[str, Any], only: str = "", effort: int = 0) -> None:

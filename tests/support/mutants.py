@@ -135,7 +135,7 @@ MUTANTS = [
     Mutant("scalar/decide.py", "self.control.on_still == OnStill.FLOOR)", "self.control.on_still == OnStill.HOLD)", "floor is published division"),
     # Streams.
     Mutant("lanes/update.py", "ready or not offered", "1", "the pipeline runs on while its output is held up"),
-    Mutant("units/core.py", "total.i.valid.eq(came[-1] | (update.o.valid & self.updated.ready))", "total.i.valid.eq(came[-1] | update.o.valid)", "a stalled beat is summed in every cycle"),
+    Mutant("units/core.py", "seen.eq(came[-1] | (update.o.valid & self.updated.ready))", "seen.eq(came[-1] | update.o.valid)", "a stalled beat is summed in every cycle"),
     Mutant("units/core.py", "with m.If(offers & self.registers.ready):", "with m.If(offers):", "the registers do not wait to be taken"),
 ]  # fmt: skip
 

@@ -282,6 +282,7 @@ class SpecThrottle:
         self.first = True
         self.seen = False
         self.moved = False
+        self.applied = 0
         self.alphas: list[Fraction] = []
         self.pending = quantise(Fraction(config.eta), self.step_grid)  # what `delay` applies first
         self.residual = [Fraction(0)] * config.elements
@@ -349,27 +350,30 @@ class SpecThrottle:
             t = min(t, self.cap)
         return min(Fraction(1), max(k["alpha_min"], t))
 
-    def decide(self, ng: Fraction, nd: Fraction, still: bool) -> Fraction:
+    def decide(self, ng: Fraction, nd: Fraction, stands: bool) -> Fraction:
         """Update C, S, seen; return alpha."""
         s, k, config = self.scalars, self.k, self.config
         if config.source == "norm":
             self.C = ng
         elif config.source == "ratio":
             self.C = Fraction(0) if self.first or nd == 0 else s.div(ng, nd)
-        elif self.first or (still and config.on_still == "hold"):
+        elif self.first or (stands and config.on_still == "hold"):
             pass
-        elif still and config.on_still in ("floor", "release"):
+        elif stands and config.on_still in ("floor", "release"):
             self.C = s.div(ng, k["still_norm"])
             if config.on_still == "release":
                 self.S = s.mul(k["keep"], self.S)
         else:
             self.C = s.div(ng, s.add(nd, k["eps"]))
+            if "projection" in config.source:
+                self.C = s.mul(s.mul(self.C, self.C), real(self.applied, self.step_grid))
             if not self.seen and config.ema_start == "first":
                 self.S = self.C
             else:
                 self.S = s.ema(k["keep"], k["rho"], self.S, self.C)
             self.seen = True
-        x = {"ema": self.S, "max": max(self.C, self.S)}.get(str(config.source), self.C)
+        larger = max(self.C, self.S)
+        x = {"ema": self.S, "projection_ema": self.S, "max": larger, "projection": larger}.get(str(config.source), self.C)
         return self.alpha(x)
 
     def watch(self, norm_energy: int) -> None:
@@ -410,9 +414,11 @@ class SpecThrottle:
         A = 0
         for n, g in enumerate(int(g) for g in G):
             d = g if ratio or config.source == "norm" else g - self.P[n]
-            A += d * d
+            A += -self.P[n] * d if "projection" in config.source else d * d
             self.P[n] = g
             self._count_rails("gradient", g, f_g)
+
+        A = max(A, 0)
 
         # scalar
         self.cap = None
@@ -420,7 +426,10 @@ class SpecThrottle:
             a1, a2 = self.alphas[-1], self.alphas[-2]
             self.cap = s.mul(s.sqrt(s.add(Fraction(1), s.div(a1, a2))), a1)
         ng = s.sqrt(A * power_of_two(-2 * f_g.fraction_bits))
-        nd = s.sqrt(self.B * power_of_two(-2 * f_w.fraction_bits))
+        intended = config.motion == "intended"
+        nd = s.sqrt(self.B * power_of_two(-2 * (f_d if intended else f_w).fraction_bits))
+        if intended:
+            nd = s.mul(nd, real(self.applied, self.step_grid))
         still = not self.first and not self.moved
         if still:
             self._count("still_steps")
@@ -429,7 +438,7 @@ class SpecThrottle:
             self.still_run = 0
         if self.still_run >= config.dead_after:
             self.learning_dead = True
-        alpha = self.decide(ng, nd, still)
+        alpha = self.decide(ng, nd, nd == 0 if intended else still)
         self.first = False
         applied = alpha if config.enabled else Fraction(1)
         self.alphas.append(alpha)
@@ -439,6 +448,7 @@ class SpecThrottle:
         self._count_rails("step", decided, self.step_grid, "rail")
         step = self.pending if config.delay else decided
         self.pending = decided
+        self.applied = step
 
         # apply
         y_grid = config.grids.update
@@ -473,7 +483,7 @@ class SpecThrottle:
                 self._count("weight_saturated")
                 if abs(new) >= near_rail(f_w):
                     self._count("weight_near_rail")
-            B += new**2 if ratio else (new - self.theta[n]) ** 2
+            B += direction**2 if intended else new**2 if ratio else (new - self.theta[n]) ** 2
             self.moved |= new != self.theta[n]
             self.theta[n] = new
         self.B = B

@@ -130,6 +130,13 @@ def configs(draw: st.DrawFn, *, plain: bool = False, **fixed: Any) -> ThrottleCo
         values["direction"] = fmt(d_width, g_fraction + draw(st.integers(-4, 2)))
     values |= ({"residual_bits": 0, "delay": 0} if plain else {}) | fixed
     law = draw(st.sampled_from([*LAWS, "free", "extreme"]))
+    along = "applied"  # which length of a step, or which projection, the curvature is measured with
+    if values["step_bits"] <= values["mantissa_bits"] and law not in ("clip_norm", "trust_ratio"):
+        along = draw(st.sampled_from(["applied", "intended"] + ["projection"] * ("direction" not in values)))
+    if along == "projection" and law in LAWS and "source" not in fixed:
+        values["source"] = along
+    elif along == "intended" and law in LAWS:
+        values["motion"] = along
     if law in LAWS and law not in ("stability_margin", "inverse_curvature"):  # whose parameters have bounds, below
         del values["growth"]
         parameters = tuple(LAWS[law].parameters)
@@ -141,8 +148,14 @@ def configs(draw: st.DrawFn, *, plain: bool = False, **fixed: Any) -> ThrottleCo
     alpha_min = draw(st.sampled_from([Fraction(0), Fraction(1, 100), Fraction(1, 2), Fraction(1)]))
     if law == "inverse_curvature":
         return ThrottleConfig.inverse_curvature(beta=draw(some_real(8)), alpha_min=alpha_min, **values)
-    sources = ["instant", "ema", "max", "norm", "ratio"]
-    values |= {"alpha_min": alpha_min, "source": draw(st.sampled_from(sources))}
+    sources = {
+        "applied": ["instant", "ema", "max", "norm", "ratio"],
+        "intended": ["instant", "ema", "max"],
+        "projection": ["projection_instant", "projection_ema", "projection"],
+    }
+    values |= {"alpha_min": alpha_min, "source": draw(st.sampled_from(sources[along]))}
+    if along == "intended" and "source" not in fixed:
+        values["motion"] = along
     if law == "extreme":  # next to the ends of a small exponent, so that the scalars overflow and underflow
         values["exponent_bits"] = 9
         ends = st.sampled_from([Fraction(0), Fraction(1), *(3 * Fraction(2) ** octave for octave in (240, 200, -210))])

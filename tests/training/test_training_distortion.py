@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kappa_rtl.golden.config import ThrottleConfig
+from kappa_rtl.golden.config import Source, ThrottleConfig
 from kappa_rtl.golden.formats import Fixed
 from kappa_rtl.golden.network.quantisers import Segment
 from kappa_rtl.golden.rounding import values
@@ -43,7 +43,8 @@ def check_unit(config: ThrottleConfig, theta: list[int], steps: list[tuple[list[
 def test_all_causes_are_what_the_unit_does(data: st.DataObject, config: ThrottleConfig) -> None:
     theta = data.draw(vectors(config.grids.weight, config.elements))
     gradients, along = (vectors(grid, config.elements) for grid in (config.grids.gradient, config.grids.direction))
-    directions = along if config.direction else st.none() | along
+    without = st.none() if Source(config.source).is_projection else st.none() | along
+    directions = along if config.direction else without
     check_unit(config, theta, data.draw(st.lists(st.tuples(gradients, directions), min_size=1, max_size=3)))
 
 
