@@ -15,7 +15,7 @@ from cocotbext.axi import AxiResp
 from ...golden.config import EmaStart, OnStill, Source, ThrottleConfig
 from ...hw.bus.registers import Access, Register
 from ...hw.bus.text import python_driver
-from ..testbench.bank import paces
+from ..testbench.bank import paces, rate_off_the_grid
 from ..testbench.host import PHASES, Host, hosts
 from ..testbench.host import component as component
 from .axi_bus import *  # noqa: F403  all tests of the bus and of frames: they run with those below, on the same simulation
@@ -252,6 +252,32 @@ async def interrupt(dut: Any) -> None:
             await writing
             await host.receive(record)
             await host.set("irq_status", done=1)
+
+
+@cocotb.test
+async def events_of_scalars_and_steps_beyond_their_ranges(dut: Any) -> None:
+    """A step beyond its grid, and updates beyond their rails; a denominator that overflows, and with it an alpha too small."""
+    for host in hosts(dut):
+        if host.config.delay:  # whose first step is the hardware's own
+            continue
+        beyond = rate_off_the_grid(host.config)
+        steep = host.config.replace(gain=host.config.scalar.largest.fraction, bias=1)
+        low, high = host.config.grids.gradient.rails
+        loud = np.where(np.arange(host.config.elements) % 2, low, high)
+        for law, events in (
+            (host.config.replace(eta=beyond, eta_max=beyond), {"step_overflow"}),
+            (steep, {"scalar_overflow", "scalar_underflow"}),
+        ):
+            await host.reset()
+            await host.configure(law)
+            host.adopt(law)
+            await host.set("control", run=1)
+            await host.step(loud)
+            await host.step(np.ones_like(loud))
+            raised = {
+                name for name in ("step_overflow", "scalar_overflow", "scalar_underflow") if await host.get("irq_status", name)
+            }
+            assert raised == events, f"{host.bench.where}{raised} are raised, not {events}"
 
 
 @cocotb.test

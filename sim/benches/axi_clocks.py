@@ -41,7 +41,7 @@ async def ratios(host: Host) -> AsyncIterator[int]:
 
 @cocotb.test
 async def registers_and_steps(dut: Any) -> None:
-    """Random reads and writes side by side with pauses, and whole steps, at every ratio of the clocks."""
+    """Random reads and writes side by side with pauses, and whole steps, one after a clear, at every ratio of the clocks."""
     for host in hosts(dut):
         targets = [r for r in host.map if r.access is Access.RW and r.name != "control"]
         async for period in ratios(host):
@@ -75,6 +75,9 @@ async def registers_and_steps(dut: Any) -> None:
             await host.set("control", run=1)
             for _ in range(2):
                 await host.step()
+            await host.set("command", clear=1)
+            host.golden.clear()
+            await host.step()
 
 
 @cocotb.test

@@ -11,7 +11,7 @@ import cocotb
 from ...golden.config import EmaStart, OnStill, Source, ThrottleConfig
 from ...golden.decide import Decide as GoldenDecide
 from ...hw.scalar.decide import Decide, control_words, status_layout
-from ..testbench.bank import Bench, benches, paces
+from ..testbench.bank import Bench, benches, paces, rate_off_the_grid
 from ..testbench.scoreboard import Scoreboard
 from ..testbench.stream import RuleViolation, Transfer, defined, unpack
 
@@ -91,6 +91,9 @@ def laws(config: ThrottleConfig) -> Iterator[ThrottleConfig]:
     sources = config.source.alike
     for on_still, ema_start, source in itertools.product(OnStill, EmaStart, sources):
         yield config.replace(on_still=on_still, ema_start=ema_start, source=source)
+    if not config.delay:  # whose first step is the hardware's own
+        beyond = rate_off_the_grid(config)
+        yield config.replace(eta=beyond, eta_max=beyond)
     yield config.replace(enabled=False)
     yield config.replace(bias=0, alpha_min="1/8", source=sources[len(sources) // 2])
     yield config.replace(rho=1, on_still=OnStill.DIVIDE)

@@ -226,3 +226,21 @@ async def reset_in_the_middle(dut: Any) -> None:
             await run.begun("gradient")
             run.read()
             await run.drain()
+
+
+@cocotb.test
+async def clear_between_two_steps(dut: Any) -> None:
+    """Counters and flags begin anew; the weights stay, and all that a next step needs."""
+    for bench in benches(dut, component):
+        await bench.reset()
+        run = EngineRun(bench, bench.component.config)
+        loud = np.full(run.config.elements, run.config.grids.gradient.rails[0])
+        for gradient in (loud, np.zeros_like(loud), np.zeros_like(loud), loud, loud):
+            run.step(gradient)
+            await run.drain()
+            bench.wire("clear").value = 1
+            await bench.tick()
+            bench.wire("clear").value = 0
+            run.golden.clear()
+        run.read()
+        await run.drain()

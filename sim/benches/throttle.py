@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -21,7 +20,7 @@ from ...hw.export import unit
 from ...hw.units.core import StreamingThrottle
 from ...hw.units.ports import host_words, registers_layout
 from ...hw.units.throttle import Throttle
-from ..testbench.bank import LEVELS, Bench, benches, paces
+from ..testbench.bank import LEVELS, Bench, benches, paces, rate_off_the_grid
 
 Codes = NDArray[Any]
 
@@ -139,7 +138,7 @@ def laws(config: ThrottleConfig) -> Iterator[ThrottleConfig]:
     yield config.replace(ema_start=EmaStart.FIRST, source=config.source.seeing(Source.EMA))
     yield config.replace(enabled=False)
     if not config.delay:  # whose first step is the hardware's own
-        beyond = Fraction(2) ** config.step.integer_bits * (1 - Fraction(1, 1 << 60))  # as a scalar a power of two: off the grid
+        beyond = rate_off_the_grid(config)
         yield config.replace(eta=beyond, eta_max=beyond)
 
 

@@ -119,6 +119,7 @@ def corners(bench: Bench, step: int, count: int) -> list[tuple[int, int]]:
 
 @cocotb.test
 async def every_direction_with_every_weight(dut: Any) -> None:
+    """In another order at each step, so that every lane sees weights of all kinds; with a pause here and there."""
     for bench in benches(dut, component):
         config = bench.component.config
         if max(config.grids.direction.width, config.grids.weight.width) > EXHAUSTIVE:
@@ -130,6 +131,8 @@ async def every_direction_with_every_weight(dut: Any) -> None:
         # Four-bit formats see more steps; with five bits each takes four times as long.
         for step in steps(bench)[1 if not bench.effort else 0 : 3 if not bench.effort else 6 if len(every) <= 256 else 5]:
             await set_step(bench, step)
+            bench.pace(0.02, 0.02)
+            bench.rng.shuffle(every)
             lanes.apply(every, step)
             await bench.drain(lanes.board)
 

@@ -18,6 +18,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from amaranth.hdl import Module, UnusedElaboratable
 from amaranth.lib import stream, wiring
 from cocotb.clock import Clock
 
+from ...golden.config import ThrottleConfig
 from ...hw.export import to_verilog
 from ...hw.manifest import ports, stream_name
 from ..runner import Design, SimulationError, run
@@ -291,3 +293,8 @@ async def interrupt(bench: Bench, cycles: int, ask: Callable[..., None], *values
 def paces() -> Iterator[tuple[float, float]]:
     """Every level of idling with every level of backpressure."""
     return itertools.product(LEVELS.values(), LEVELS.values())
+
+
+def rate_off_the_grid(config: ThrottleConfig) -> Fraction:
+    """An eta that its scalar rounds up to the power of two where the grid of the step ends."""
+    return Fraction(2) ** config.step.integer_bits * (1 - Fraction(1, 1 << 60))

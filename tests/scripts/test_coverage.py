@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from support.coverage import of_bench, share
+from kappa_rtl.golden.config import ThrottleConfig
+from kappa_rtl.hw.export import export
+from support.coverage import OURS, grouped, of_bench, share
 
 TEXT = """\
-// demo: a global training throttle, made by kappa-rtl 0
+// SPDX-License-Identifier: Apache-2.0
+// demo: made by kappa-rtl 0
 module demo_m2;
   if (up) n <= 1;
 endmodule
 """
 POINTS = {  # page, line, column, what, instance: how often in each of two runs
-    ("v_line/demo_m2", 2, "1", "block", "demo.m2"): (3, 4),
-    ("v_branch/demo_m2", 3, "3", "if", "demo.m2"): (0, 0),
-    ("v_branch/demo_m2", 3, "4", "else", "demo.m2"): (0, 7),
-    ("v_toggle/demo_m2", 3, "7", "up:0->1", "demo.m2"): (0, 0),
-    ("v_toggle/demo", 2, "1", "clk:0->1", "demo"): (0, 0),
+    ("v_line/demo_m2", 3, "1", "block", "demo.m2"): (3, 4),
+    ("v_branch/demo_m2", 4, "3", "if", "demo.m2"): (0, 0),
+    ("v_branch/demo_m2", 4, "4", "else", "demo.m2"): (0, 7),
+    ("v_toggle/demo_m2", 4, "7", "up:0->1", "demo.m2"): (0, 0),
+    ("v_toggle/demo", 3, "1", "clk:0->1", "demo"): (0, 0),
 }
 
 
@@ -33,13 +36,24 @@ def write(folder: Path, text: str) -> None:
 
 
 def test_runs_of_a_design_are_one(tmp_path: Path) -> None:
-    """A point counts once whatever run passed it; the bank's points do not; a missed branch is told by its line."""
+    """A point counts once whatever run or design passed it; the bank's do not; a missed branch is told by its line."""
     write(tmp_path / "demo" / "verilator-1", TEXT)
-    write(tmp_path / "demo" / "verilator-2", "module demo; endmodule // a netlist\n")
+    write(tmp_path / "demo" / "verilator-3", TEXT)
+    write(tmp_path / "demo" / "verilator-2", "// of synthesis\nmodule demo; endmodule // a netlist\n")
     reached = of_bench(tmp_path / "demo")
     assert reached.found == {"line": 1, "branch": 2, "toggle": 1}
     assert reached.passed == {"line": 1, "branch": 1, "toggle": 0}
+    assert reached.edges == {"up": 1}
     assert reached.missed == {"if (up) n <= 1;": ["demo.m2, if"]}
+
+
+def test_an_exported_text_is_known() -> None:
+    assert OURS in export(ThrottleConfig(elements=3, eta=0.1))[0].splitlines()[1]
+
+
+def test_edges_are_of_one_group_each() -> None:
+    edges = {"total12": 1, "last_still_steps": 2, "operand_eta": 4, "cell.d": 8, "dividend": 16, "levels": 32}
+    assert grouped(edges) == [3, 4, 8, 48]
 
 
 def test_a_share_is_never_rounded_up_to_all() -> None:

@@ -54,6 +54,12 @@ def test_an_output_is_tried_before_any_work(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_the_program_names_its_commands() -> None:
+    listed, none = CliRunner().invoke(main, ["-h"]), CliRunner().invoke(main, ["trian"])
+    assert listed.exit_code == 0 and {"cosim", "export", "train", "doctor"} <= set(listed.output.split())
+    assert none.exit_code == 2 and "No such command 'trian'" in none.output
+
+
 @pytest.mark.parametrize(
     "content",
     [TRACE.encode("utf-16")[:-1], b"\xff\xfe\x00", b"", b"null", b"{", TRACE.encode("utf-32")[:-3], b"\x80abc", b"[1]", b"[[]]"],

@@ -6,6 +6,7 @@ import csv
 import re
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -271,6 +272,22 @@ def test_a_bad_file_is_named(text: str, message: str, tmp_path: Path) -> None:
     config.write_text(text)
     with pytest.raises(ValueError, match=message):
         train("000", tmp_path / "out", config=config, steps=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "message"),
+    [
+        ("00O", {}, "experiment must be one of .*, not '00O'"),
+        ("000", {"datapath": "verilog"}, "datapath must be one of float, golden, .*, not 'verilog'"),
+        ("000", {"seeds": 0}, "seeds must be at least 1, not 0"),
+        ("000", {"jobs": 0}, "jobs must be at least 1, not 0"),
+        ("data", {}, r"data.file must be given, in the table \[data\] or by --data"),
+    ],
+)
+def test_what_cannot_be_run_is_named(name: str, how: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(name, tmp_path / "out", **how)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_documented_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

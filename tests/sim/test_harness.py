@@ -13,7 +13,7 @@ from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.golden.throttle import Throttle
 from kappa_rtl.hw.export import export
 from kappa_rtl.scripts.main import main
-from kappa_rtl.sim.cosim import RtlThrottle, Stalls
+from kappa_rtl.sim.cosim import MOST_BLOCKS, RtlThrottle, Stalls
 from kappa_rtl.sim.difference import compare
 from kappa_rtl.sim.runner import SimulationError
 
@@ -78,6 +78,17 @@ def test_a_restart_forgets_blocks_and_mask() -> None:
         for unit in (golden, rtl):
             unit.watchdog.blocks([5, 5])
         assert compare(golden.step(np.zeros(4)), rtl.step(np.zeros(4)))[1] is None
+        with pytest.raises(ValueError, match=rf"^blocks must be at most {MOST_BLOCKS} a step, not {MOST_BLOCKS + 1}"):
+            rtl.watchdog.blocks([0] * (MOST_BLOCKS + 1))
+
+
+def test_what_the_rtl_has_no_place_for() -> None:
+    config = ThrottleConfig.stability_margin(elements=4, eta=0.1)
+    with RtlThrottle(config, np.zeros(4)) as rtl:
+        with pytest.raises(ValueError, match=r"^weights must have shape \(4,\), not \(5,\)"):
+            rtl.restart(config, np.zeros(5))
+        with pytest.raises(ValueError, match=r"^watchdog must name what is watched, of "):
+            rtl.watchdog.blocks([1])
 
 
 def test_the_state_of_the_rtl_is_refused_by_name(tmp_path: Path) -> None:

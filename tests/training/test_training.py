@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.golden.formats import Fixed
 from kappa_rtl.golden.network import layers
+from kappa_rtl.golden.network.data import Drift
 from kappa_rtl.golden.network.losses import loss_of
 from kappa_rtl.golden.reference import FloatThrottle
 from kappa_rtl.golden.registers import COUNTER_BITS, Registers
@@ -459,3 +461,18 @@ def test_float_unit_leaves_its_arguments_alone() -> None:
         record.theta[0] = 1
     with pytest.raises(ValueError, match=r"gradient must have shape \(4,\), not \(3,\)"):
         unit.step(np.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("drift", "message"),
+    [
+        ({"shape": "jump"}, "shape must be one of none, step, ramp, sine, not 'jump'"),
+        ({"factor": 0.0}, "factor must be finite and greater than 0, not 0.0"),
+        ({"factor": math.inf}, "factor must be finite and greater than 0, not inf"),
+        ({"begin": -1}, "begin must be an integer of at least 0, not -1"),
+        ({"length": 0}, "length must be an integer of at least 1, not 0"),
+    ],
+)
+def test_what_is_no_drift(drift: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Drift(**drift)

@@ -146,6 +146,15 @@ def test_what_is_wrong_is_named(table: Any, message: str) -> None:
         ensure_precision_dict(table)
 
 
+def test_a_table_and_its_fields() -> None:
+    with pytest.raises(ValueError, match="accumulate must be one of final, each, not 'late'"):
+        PrecisionDict({}, accumulate="late")
+    with pytest.raises(ValueError, match=r"precision must map layers to fields, not \['dense0'\]"):
+        PrecisionDict(["dense0"])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"field must be one of .*, not 'wait'"):
+        PrecisionDict({}).dtype("dense0", "wait")
+
+
 def test_names_must_be_of_the_model() -> None:
     precision = PrecisionDict({"dense1": {"weight": "Q2.6"}})
     precision.validate(["dense0", "dense1"])

@@ -14,6 +14,7 @@ from kappa_rtl.golden.network.reading import load
 from kappa_rtl.golden.network.scaling import fit, prepare
 
 KINDS = "x,y,kind\n1,2,1\n3,4,2\n5,6,3\n"
+MANY = "".join(f"1,{i}\n" for i in range(1001))
 
 
 def csv(folder: Path, content: str | bytes) -> Path:
@@ -84,6 +85,9 @@ def test_what_is_found_is_told(content: str | bytes, how: dict[str, Any], inputs
         ("a,b\n1,2\n", {"decimal": ";"}, "decimal must be '.' or ','"),
         ("a,b\n1,2\n", {"header": 0}, "header must be true or false, not 0"),
         ("a,b\n1,2\n", {"outputs": 2}, "outputs must be less than the 2 columns, not 2"),
+        ("a,b\n1,2\n", {"inputs": ["a", "b"]}, "inputs must leave a column for targets or label, not name all 2"),
+        ("a,b\n1,2\n", {"targets": ["a", "b"]}, "targets must leave a column for inputs, not name all 2"),
+        ("a,b\n1,2\n", {"inputs": []}, r"inputs must name at least one column, not \[\]"),
         (KINDS, {"label": "kid"}, "label must name columns among 'x', 'y', 'kind', not 'kid'"),
         (KINDS, {"label": 3}, "numbers from -3 to 2, not 3"),
         (KINDS, {"inputs": ["x", 0], "label": -1}, "inputs must name a column once, not 'x' again"),
@@ -93,6 +97,11 @@ def test_what_is_found_is_told(content: str | bytes, how: dict[str, Any], inputs
         (KINDS.replace("4,2", "4,.5"), {"label": -1}, "line 3, column 'kind': labels must be whole numbers or text, not '.5'"),
         (KINDS.replace("4,2", "4,"), {"label": -1}, "line 3, column 'kind': no label may be missing"),
         ("x,kind\n1,2\n3,2\n", {"label": -1}, "at least two classes, not all '2'"),
+        (
+            "".join(f"1,{i}\n" for i in range(1001)),
+            {"label": 1},
+            "line 1, column 1: labels must be of at most 1000 classes, not 1,001",
+        ),
         ("x,kind\nred,1\nblue,2\n", {}, "line 1|line 2, column 'x': must be a number"),
     ],
 )
@@ -146,12 +155,30 @@ X, EYE = np.arange(6).reshape(3, 2), np.eye(3)
         ({"X": X, "Y": [[1], [np.nan], [2]]}, r"Y\[1, 0\] must be finite, not nan"),
         ({"x": X, "y": EYE}, "arrays X and Y, or X and labels, must be there; found x, y"),
         ({"X": 1.0, "Y": 1.0}, r"X must be a matrix with a row a sample, not of shape \(\)"),
+        ({"X": X, "labels": X[:, 0] * 1j}, "labels must be whole numbers or text, not complex128"),
+        ({"X": X, "Y": EYE[:2], "labels": [0, 1, 2]}, "Y must have a row for each of the 3 labels, not 2"),
     ],
 )
 def test_arrays_that_do_not_belong_together(arrays: dict[str, Any], message: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", **arrays)
     with pytest.raises(ValueError, match=message):
         load(tmp_path / "mine.npz")
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"header": True}, "header must not be given for an .npz, which has no text, not True"),
+        ({"decimal": ","}, "decimal must not be given for an .npz"),
+        ({"outputs": 1}, "outputs must not be given for an .npz, whose Y has as many columns, not 1"),
+        ({"inputs": "Z"}, "inputs must name one of the arrays 'X', 'Y', not 'Z'"),
+        ({"targets": ["X", "Y"]}, r"targets must name one of the arrays 'X', 'Y', not \['X', 'Y'\]"),
+    ],
+)
+def test_what_arrays_have_no_use_for(how: dict[str, Any], message: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", X=X, Y=EYE)
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / "mine.npz", **how)
 
 
 @pytest.mark.parametrize(
@@ -208,6 +235,7 @@ def test_scaling_is_fitted_on_the_rows_to_train_on() -> None:
         ({"scaling": "robust"}, "scaling must be one of none, standard, minmax, maxabs, not 'robust'"),
         ({"target_scaling": "standard"}, "target_scaling must be none for classes"),
         ({"held_out": 3}, "held_out must be less than the 3 rows of mine, not 3"),
+        ({"held_out": -1}, "held_out must be at least 0, not -1"),
         ({"held_out": 1.0}, "held_out must be a share from 0 to below 1, .* not 1.0"),
         ({"held_out": 0.1}, "0.1 of the 3 rows of mine is 0"),
         ({"held_out": True}, "held_out must be a number of rows or a share"),
