@@ -334,7 +334,9 @@ class Decide(wiring.Component):
                     m.d.sync += target.eq(unit.y)
         takes_b = does["motion"] & asks & self.i.valid
         if config.intended:
-            self._scale(m, scale, first, does["alpha"] if config.delay else takes_b)
+            loads = Signal(name="loads_scale")  # from a register, for the sake of the clock
+            m.d.sync += loads.eq(does["alpha"] if config.delay else takes_b)
+            self._scale(m, scale, first, loads)
         if config.asks_moved:
             with m.If(takes_b):
                 m.d.sync += status.still.eq(~self.moved)

@@ -117,7 +117,7 @@ class StreamingThrottle(wiring.Component):
         """The most cycles of a step beyond its 2 * ceil(N/L) beats."""
         second = self.update.latency + self.sum.latency
         if self.config.intended:  # the sum is of what comes in, and then waits for what leaves to be counted
-            second = max(JOINING + self.sum.latency, self.update.latency + COUNTING + 1)
+            second = max(JOINING + self.sum.latency, self.update.latency + COUNTING + 1) + 1
         passes = self.sum.latency + JOINING + second
         # Cycles that the counts take beyond the second pass.
         counts = max(0, self.update.latency + COUNTING + max(self.counters.groups) - second)
@@ -254,9 +254,11 @@ class StreamingThrottle(wiring.Component):
         self._watch(m, energy_a, came[-1], update.o.payload.word)
         moved = self._note_motion(m, seen & applying, decide.i.valid & decide.i.ready & applying)
 
-        counted_all = Signal()
+        # The second pass is over: B is there, and with an intended motion, whose sum does not tell, all weights are counted.
+        over: Value = total.o.valid
         if config.intended:
-            m.d.sync += counted_all.eq((counted_all | ended) & ~applies)
+            counted_all, over = Signal(name="counted_all"), Signal(name="over")
+            m.d.sync += [counted_all.eq((counted_all | ended) & ~applies), over.eq(total.o.valid & counted_all & ~applies)]
         closing = "WATCH" if config.watchdog else "PUBLISH"
         with m.FSM():
             with m.State("ABSORB"):  # the sum is not taken here: it stands in its adder until the step is decided
@@ -276,7 +278,7 @@ class StreamingThrottle(wiring.Component):
                     m.d.sync += first.eq(0)
                     m.next = "APPLY"
             with m.State("APPLY"):
-                with m.If(total.o.valid & counted_all if config.intended else total.o.valid):
+                with m.If(over):
                     m.d.sync += energy_b.eq(total.o.payload)
                     if not shares and not config.watchdog:
                         m.d.comb += publishes.eq(1)
@@ -373,17 +375,20 @@ class StreamingThrottle(wiring.Component):
         ``leaves``: a beat of new weights leaves the lanes. ``taken``: the scalar part takes B, and with it this bit; that of a
         shard is of all shards.
         """
-        differs, moved = Signal(self.config.lanes), Signal()
+        differs, left, moved = Signal(self.config.lanes), Signal(), Signal()
         if not self.config.asks_moved:
             return moved
         out = self.update.o.payload
-        m.d.sync += differs.eq(Cat((out.weight[lane] != out.previous[lane]) & leaves for lane in range(self.config.lanes)))
+        m.d.sync += [
+            differs.eq(Cat(out.weight[lane] != out.previous[lane] for lane in range(self.config.lanes))),
+            left.eq(leaves),
+        ]
         m.d.comb += self.decide.moved.eq(moved)
         if self.config.population is not None:
             m.d.comb += self.decide.moved.eq(self.moved_anywhere)
         with m.If(taken):
             m.d.sync += moved.eq(0)
-        with m.Elif(differs.any()):
+        with m.Elif(left & differs.any()):
             m.d.sync += moved.eq(1)
         return moved
 
