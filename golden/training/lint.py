@@ -53,7 +53,8 @@ def lints(
     if isinstance(config, ThrottleConfig):
         found += [*_grids(config), *_memory(config)]
     if config.enabled and estimator == "naive" and _curved(config):
-        found += [*_noise(config)] if minibatch else []
+        projects = isinstance(config, ThrottleConfig) and Source(config.source).is_projection  # which is blind to most noise
+        found += [*_noise(config)] if minibatch and not projects else []
         if 0 < rest * SHORT <= batch_size:
             found.append(
                 f"the last batch of each epoch has {rest} of {batch_size} rows: its gradient differs from the others' by its own "
@@ -113,7 +114,7 @@ def _grids(config: ThrottleConfig) -> Iterator[str]:
 
 def _memory(config: ThrottleConfig) -> Iterator[str]:
     """An average that never forgets, as what it keeps in a step rounds to all of it."""
-    averages = Source(config.source) in (Source.EMA, Source.MAX)
+    averages = Source(config.source).is_curvature and Source(config.source).x in (Source.EMA, Source.MAX)
     if config.enabled and averages and config.constants["keep"] == config.scalar.one:
         yield (
             f"rho = {float(config.rho):g} is lost: 1 - rho is 1 in scalars of {config.mantissa_bits} bits, so that the average "
@@ -133,7 +134,7 @@ def _noise(config: ThrottleConfig | Law) -> Iterator[str]:
         averaged, ratio, gain = name == "inverse_curvature", config.chi, config.beta
     else:
         name, eta, gain = str(config.to_table().get("law", "")), float(config.eta), float(config.gain)
-        averaged = config.source is Source.EMA
+        averaged = Source(config.source).x is Source.EMA
         ratio = float(config.num) * eta / gain if gain else math.inf
     frozen = f"where minibatch noise dominates, each step multiplies alpha by {ratio / math.sqrt(2):.3g} and the run freezes"
     if averaged and gain >= eta / math.sqrt(2):

@@ -150,7 +150,7 @@ class MeasuredLoop(Loop, Stateful):
         row |= measures.sharpness(self.layers, x, y, self.loss, self.hessian, self.quantisers)
         row["curvature_true"] = math.nan
         along = self.state.curvatures.direction
-        if self.hessian != "none" and along is not None and along.any() and np.isfinite(self.model.theta).all():
+        if math.isfinite(row["hessian_lambda_max"]) and along is not None and along.any():
             product = hessian.hvp(self.layers, x, y, self.loss, along, quantisers=self.quantisers)
             row["curvature_true"] = float(np.vdot(along, product) / np.vdot(along, along))
         row["forward_gain_spectral"] = math.prod(

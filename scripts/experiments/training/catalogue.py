@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from . import published as experiments
 from . import rules, widths
+from .curvature import experiment_curvature
 from .published import Experiment
 from .still import experiment_still
 
@@ -21,5 +22,6 @@ EXPERIMENTS: dict[str, Callable[..., Experiment]] = {
     "laws": rules.experiment_laws,
     "delay": rules.experiment_delay,
     "still": experiment_still,
+    "curvature": experiment_curvature,
 }
 """What makes it."""

@@ -265,6 +265,9 @@ def summary(history: FitHistory) -> dict[str, float]:
     }
     sharp = history["curvature_proxy"][1:] / history["hessian_lambda_max"][1:]
     made["c_over_lambda"] = float(np.median(sharp)) if len(sharp) else math.nan
+    true = history["curvature_true"][1:]
+    seen = (history["curvature_proxy"][1:] / np.where(true > 0, true, np.nan))[~np.isnan(true)]
+    made["c_over_true"] = float(np.nanmedian(seen)) if np.isfinite(seen).any() else math.nan
     return made
 
 
@@ -285,6 +288,7 @@ COLUMNS: dict[str, str] = {
     "loss_held_out": "the loss of these rows, after training",
     "frozen": "1 if alpha ended below 0.001",
     "c_over_lambda": "median of C / lambda_max",
+    "c_over_true": "median of C over the curvature along the step before, by the Hessian",
 }
 """The columns that a table may have."""
 

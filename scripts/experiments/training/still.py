@@ -63,7 +63,7 @@ def bowl(seed: int, elements: int = 64) -> Problem:
     return Problem("bowl", inputs, (inputs @ goal)[:, None])
 
 
-def _some_digits(seed: int) -> Problem:
+def some_digits(seed: int) -> Problem:
     """1,500 of the 1,797 digits, by seed: full batches draw nothing else that could differ."""
     every = digits()
     return every.rows(np.random.default_rng(seed).permutation(len(every.inputs))[:1500])
@@ -87,8 +87,8 @@ EIGHT: Formats = {"__default__": {"gradient": "SQ2.10", "weight": "SQ2.6", "upda
 
 RAMP = {"shape": "ramp", "factor": 4.0, "begin": 50, "length": 150, "at": 3 * OUTLIER}
 TASKS = {
-    "digits": _Task(_some_digits, 300, {"learning_rate": 0.1, "chi": 1.5}, RAMP),
-    "batches": _Task(_some_digits, 300, {"learning_rate": 0.1, "chi": 1.9}, RAMP, batch=256),
+    "digits": _Task(some_digits, 300, {"learning_rate": 0.1, "chi": 1.5}, RAMP),
+    "batches": _Task(some_digits, 300, {"learning_rate": 0.1, "chi": 1.9}, RAMP, batch=256),
     "bowl": _Task(bowl, 2000, {"learning_rate": 0.5, "chi": 1.5}, {"shape": "none"}, noise=0.1, times=30.0),
 }
 
