@@ -190,7 +190,7 @@ PROOFS = [
             mutants=PROJECTION_MUTANTS if width == 3 else (),
             depth_mutants=14,
         )
-        for lanes, width, energy, tail in ((3, 3, 10, 2), (4, 16, 42, 4))
+        for lanes, width, energy, tail in ((3, 3, 10, 2), (2, 16, 42, 1))
     ),
     Proof(
         "sum of squares, 3 lanes of 16 bits, 42 bits",

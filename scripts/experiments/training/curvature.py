@@ -92,10 +92,10 @@ def over_chi(runs: Mapping[str, list[FitHistory]]) -> bytes:
     """Accuracy over chi, a width a column and a way of rounding a row, an estimator a colour; batches of some rows dashed."""
     found: dict[tuple[str, int, str, str], dict[float, list[float]]] = {}
     for name, histories in runs.items():
-        kind, bits, rest = name.split("_", 2)
+        kind, width, rest = name.split("_", 2)
         rounding, estimator, chi = rest.rsplit("_", 2)
         shares = [float(history.meta.get("tail_accuracy", np.nan)) for history in histories]
-        found.setdefault((kind, int(bits), rounding, estimator), {})[float(chi.removeprefix("chi"))] = shares
+        found.setdefault((kind, int(width), rounding, estimator), {})[float(chi.removeprefix("chi"))] = shares
     widths, roundings = sorted({key[1] for key in found}), list(dict.fromkeys(key[2] for key in found))
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]  # the stubs want each key as a literal
         figure = Figure(figsize=(2.6 * len(widths) + 1, 2.3 * len(roundings) + 1), layout=ConstrainedLayoutEngine())
