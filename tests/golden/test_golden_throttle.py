@@ -103,6 +103,7 @@ def test_runs_against_the_oracle() -> None:
     for rare in (
         *({"num": 0.6, "bias": 0.1, "gain": 0.3, "source": source} for source in Source),
         {"num": 0.6, "bias": 0.1, "gain": 30, "source": "ema"},
+        {"num": 0.6, "bias": 0.1, "gain": 30, "source": "projection_ema"},
         {"update": "SQ1.15,stochastic", "residual_bits": 4, "delay": 1, "bias": 0, "gain": 2, "growth": True},
         {"eta": 0.99, "step_bits": 4},
         {"gain": 2.0**500, "enabled": False},

@@ -39,7 +39,7 @@ WATCHED = {"watchdog": ["gradient_floor", "learning_dead"], "gradient_floor": "0
 IN_THE_LOOP = [
     (ONE_PASS, Mutant("units/onepass.py", "init=config.initial_step", "init=0", "the first step applies nothing")),
     (ONE_PASS, Mutant("units/onepass.py", "Mux(moving, energy_b, energy_a)", "Mux(moving, energy_a, energy_a)", "the next step is prepared from A")),
-    (ONE_PASS, Mutant("units/onepass.py", "motion.i.valid.eq(leaves)", "motion.i.valid.eq(update.o.valid)", "a weight that waits moves in every cycle")),
+    (ONE_PASS, Mutant("units/onepass.py", "enters if config.intended else leaves", "enters if config.intended else update.o.valid", "a weight that waits moves in every cycle")),
     (ONE_PASS, Mutant("units/onepass.py", "m.d.sync += first.eq(0)", "m.d.sync += first.eq(first)", "every previous gradient is zero")),
     (ONE_PASS, Mutant("units/feed.py", "memory.write_address.eq(self.places[-1])", "memory.write_address.eq(self.places[0])", "a gradient is stored a word too far in one pass")),
     (ONE_PASS, Mutant("units/onepass.py", "(~last if lane >= self.config.tail", "(~last if lane > self.config.tail", "lanes beyond N are counted")),
