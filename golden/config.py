@@ -394,7 +394,12 @@ class ThrottleConfig:
     # ---------------------------------------------------------------- text
 
     def replace(self, **changes: Any) -> ThrottleConfig:
-        """A copy with some fields changed, validated anew."""
+        """A copy with some fields changed, validated anew.
+
+        A source of another kind comes with its own motion, where none is given.
+        """
+        if "source" in changes and "motion" not in changes and changes["source"] not in Source(self.source).alike:
+            changes["motion"] = None
         return dataclasses.replace(self, **changes)
 
     def to_table(self) -> dict[str, Any]:

@@ -46,14 +46,14 @@ class Source(enum.StrEnum):
 
 
 class Motion(enum.StrEnum):
-    """Which length of a step the curvature is measured along."""
+    """Which length of a step the curvature is measured along; if not given, applied, or with a projection intended."""
 
     APPLIED = "applied"  #: that of theta' - theta, as published
     INTENDED = "intended"  #: that of step * D, before any rounding
 
 
 class OnStill(enum.StrEnum):
-    """What a step does after one that moved no weight (B = 0)."""
+    """What a step does after one without motion: that moved no weight, or with an intended motion whose size was 0."""
 
     RELEASE = "release"  #: C = ||dG|| / still_norm; S forgets, keep * S
     FLOOR = "floor"  #: C = ||dG|| / still_norm; S keeps

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..golden.checkpoint import Stateful
-from ..golden.config import ThrottleConfig
+from ..golden.config import Source, ThrottleConfig
 from ..golden.formats import Fixed, Scalar
 from ..golden.numbers import Real, real, whole
 from ..golden.registers import BLOCK_BITS, WATCHES, Registers
@@ -232,6 +232,9 @@ class RtlThrottle(Stateful):
         Raises:
             ValueError: the configuration needs other hardware: another format, size or limit.
         """
+        kind = Source(self._config.source).alike
+        if config.source not in kind:
+            raise ValueError(f"source must be of {', '.join(kind)}, for which the unit is built, not {config.source}")
         same = {name: getattr(config, name) for name in LAW}
         if self._config.replace(**same) != config or config.step != self._config.step:
             raise ValueError(f"config must differ from the unit's only in {', '.join(LAW)}, not {config}")

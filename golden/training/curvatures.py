@@ -28,6 +28,7 @@ class Curvatures:
         self.direction: Array | None = None
         self.change = math.nan
         self.rate = math.nan
+        self.decided = math.nan  #: with ``delay`` the step size that the next step is made with
 
     def state_dict(self) -> State:
         """The gradient and the step of last time, as copies."""
@@ -36,13 +37,14 @@ class Curvatures:
             "direction": [] if self.direction is None else [self.direction.copy()],
             "change": self.change,
             "rate": self.rate,
+            "decided": self.decided,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
         self.gradient = next((np.array(one) for one in state["gradient"]), None)
         self.direction = next((np.array(one) for one in state["direction"]), None)
-        self.change, self.rate = state["change"], state["rate"]
+        self.change, self.rate, self.decided = state["change"], state["rate"], state["decided"]
 
     def look(self, gradient: Array) -> dict[str, float]:
         """By name, at a gradient (P,) as the unit sees it; before :meth:`note`."""

@@ -53,8 +53,7 @@ def lints(
     if isinstance(config, ThrottleConfig):
         found += [*_grids(config), *_memory(config)]
     if config.enabled and estimator == "naive" and _curved(config):
-        projects = isinstance(config, ThrottleConfig) and Source(config.source).is_projection  # which is blind to most noise
-        found += [*_noise(config)] if minibatch and not projects else []
+        found += [*_noise(config)] if minibatch else []
         if 0 < rest * SHORT <= batch_size:
             found.append(
                 f"the last batch of each epoch has {rest} of {batch_size} rows: its gradient differs from the others' by its own "
@@ -126,9 +125,12 @@ def _noise(config: ThrottleConfig | Law) -> Iterator[str]:
     """Laws that minibatch noise turns into a standstill.
 
     Put ``C = sqrt(2) / (alpha * eta)`` into the law: where x is C or the larger of C and S, a step multiplies alpha by
-    ``num * eta / (gain * sqrt(2))``; where x is S, no alpha above 0 is left unless ``gain < eta / sqrt(2)``.
+    ``num * eta / (gain * sqrt(2))``; where x is S, no alpha above 0 is left unless ``gain < eta / sqrt(2)``. Noise alone makes
+    ``C = 1 / (alpha * eta)`` of a projection: 1 stands then where the root of 2 stands.
     """
-    remedy = "the estimator same_batch"
+    projects = isinstance(config, ThrottleConfig) and Source(config.source).is_projection
+    noise, shown = (1.0, "1") if projects else (math.sqrt(2), "sqrt(2)")
+    remedy = "larger batches" if projects else "the estimator same_batch"
     if isinstance(config, Law):
         name, eta = config.controller, config.eta
         averaged, ratio, gain = name == "inverse_curvature", config.chi, config.beta
@@ -136,17 +138,17 @@ def _noise(config: ThrottleConfig | Law) -> Iterator[str]:
         name, eta, gain = str(config.to_table().get("law", "")), float(config.eta), float(config.gain)
         averaged = Source(config.source).x is Source.EMA
         ratio = float(config.num) * eta / gain if gain else math.inf
-    frozen = f"where minibatch noise dominates, each step multiplies alpha by {ratio / math.sqrt(2):.3g} and the run freezes"
-    if averaged and gain >= eta / math.sqrt(2):
+    frozen = f"where minibatch noise dominates, each step multiplies alpha by {ratio / noise:.3g} and the run freezes"
+    if averaged and gain >= eta / noise:
         word = "beta" if name == "inverse_curvature" else "gain"
         yield (
-            f"{word} = {gain:g} is not less than eta / sqrt(2) = {eta / math.sqrt(2):.3g}: where minibatch noise dominates, "
+            f"{word} = {gain:g} is not less than eta / {shown} = {eta / noise:.3g}: where minibatch noise dominates, "
             f"alpha falls to alpha_min; take a smaller {word} or {remedy}"
         )
-    elif not averaged and ratio < math.sqrt(2):
+    elif not averaged and ratio < noise:
         if name == "stability_margin":
-            yield f"chi = {ratio:g} is less than sqrt(2): {frozen}; take chi of at least 1.5 or {remedy}"
+            yield f"chi = {ratio:g} is less than {shown}: {frozen}; take chi of at least 1.5 or {remedy}"
         elif name == "adgd":
             yield f"adgd is made for whole gradients: {frozen}; take {remedy}, or all rows in a batch"
         else:
-            yield f"num * eta / gain = {ratio:g} is less than sqrt(2): {frozen}; take a larger num or {remedy}"
+            yield f"num * eta / gain = {ratio:g} is less than {shown}: {frozen}; take a larger num or {remedy}"

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ..config import Source
 from ..formats import Fixed
 from ..network import layers as chain
 from ..network import optimisers
@@ -146,7 +147,23 @@ class Loop:
         self.eta = float(ruling.eta if self.config is None else getattr(self.unit, "rate", ruling.eta))
         self.codes = self.config is not None and not isinstance(self.unit, FloatThrottle)
         self._fit()
+        self._along_the_gradient()
         self.steps = 0
+
+    def _along_the_gradient(self) -> None:
+        """Refuse what steps along another vector than the gradient, where the curvature is its projection onto the step."""
+        if self.config is None or not Source(self.config.source).is_projection:
+            return
+        recipe = self.recipe
+        for name, what, alone in (
+            ("optimiser", type(self.optimiser).__name__, type(self.optimiser) is optimisers.SGD),
+            ("estimator", type(self.estimator).__name__, type(self.estimator) is estimators.Naive),
+            ("clip", recipe.clip, recipe.clip is None),
+            ("weight_decay_mode", recipe.weight_decay_mode, not recipe.weight_decay or recipe.weight_decay_mode == "coupled"),
+        ):
+            if not alone:
+                rule = {"optimiser": "sgd", "estimator": "naive", "clip": "None"}.get(name, "coupled")
+                raise ValueError(f"{name} must be {rule} with the source {self.config.source}, which projects onto G, not {what}")
 
     def _fit(self) -> None:
         """Refuse a unit that is not this model's."""
@@ -327,7 +344,7 @@ class Loop:
             moved = Moved(x, y, outputs, theta, after, raw_gradient, gradient, direction, proposal, record, overflows)
             row |= self._after(row, moved)
             if record is not None:
-                state.curvatures.note(self._seen(handed), direction, norm(after - theta), row["alpha_applied"] * self.eta)
+                state.curvatures.note(self._seen(handed), direction, norm(after - theta), self._made_with(row))
             finite_after = bool(np.isfinite(after).all())
             finite = all(fine.values()) and finite_after
             row |= {
@@ -344,6 +361,14 @@ class Loop:
             state.steps += 1
         self.steps += 1
         return Step(self.steps - 1, theta, after, gradient, row, record, outputs, handed)
+
+    def _made_with(self, row: Row) -> float:
+        """The step size of this step: with ``delay`` what was decided a step ago, at the rate of that time."""
+        decided = (row["alpha"] if self.enabled else 1.0) * self.eta
+        if self.config is None or not self.config.delay:
+            return decided
+        before, self.state.curvatures.decided = self.state.curvatures.decided, decided
+        return float(self.config.eta) if math.isnan(before) else before
 
     def _seen(self, handed: Array) -> Array:
         """The gradient that the unit was given, as real values."""
@@ -414,7 +439,8 @@ class Loop:
     def _hand_over(self, gradient: Array, sensed: Array, direction: Array) -> tuple[StepRecord, Array, Array]:
         """The unit's step, the gradient that it was given (codes, where it takes codes), and the direction as it saw it."""
         if not self.codes or self.config is None or isinstance(self.unit, PublishedThrottle):
-            return self.unit.step(sensed, direction), sensed, direction
+            alone = sensed is direction and self.config is not None and self.config.direction is None
+            return self.unit.step(sensed) if alone else self.unit.step(sensed, direction), sensed, direction
         grid, other = self.config.grids.gradient, self.config.grids.direction
         codes = np.ldexp(gradient.astype(np.float64), grid.fraction_bits).astype(np.int64)  # the gradient lies on the grid
         shown = codes

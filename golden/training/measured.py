@@ -193,7 +193,8 @@ class MeasuredLoop(Loop, Stateful):
             held = self.unit.controller.held if isinstance(self.unit, PublishedThrottle) else False
             rate = float(registers.step_size)
         else:
-            held = bool(registers.still) and self.config.on_still is OnStill.HOLD
+            stands = float(registers.norm_motion) == 0 if self.config.intended else bool(registers.still)
+            held = stands and not first and self.config.on_still is OnStill.HOLD
             rate = row["alpha_applied"] * self.eta
         return {
             "curvature_for_control": max(row["curvature"], row["ema"]),

@@ -360,3 +360,38 @@ def test_registers_are_plain_integers_and_text() -> None:
     assert (registers["mantissa_bits"], registers["exponent_bits"], registers["enabled"]) == (24, 10, True)
     assert (registers["source"], registers["on_still"], registers["ema_start"]) == ("max", "release", "zero")
     assert registers["near_rail"] == {"gradient": 31130, "weight": 122}
+
+
+def test_the_motion_goes_with_the_source() -> None:
+    """Where none is given: a source of another kind comes with its own, and a projection under a law sees what the law sees."""
+    plain = ThrottleConfig.stability_margin(elements=4, eta=0.1)
+    projecting = plain.replace(source="projection")
+    assert (plain.motion, projecting.motion, projecting.replace(source="max")) == ("applied", "intended", plain)
+    intended = plain.replace(motion="intended")
+    assert intended.replace(source="ema").motion == "intended" and intended.replace(source="norm").motion == "applied"
+    for law, x in (("stability_margin", ""), ("inverse_curvature", "_ema"), ("adgd", "_instant")):
+        config = ThrottleConfig.of_law(law, elements=4, eta=0.1, source="projection")
+        assert config.source == f"projection{x}" and config.to_table() | {"law": law, "source": "projection"} == config.to_table()
+        assert ThrottleConfig.from_table(config.to_table()) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"motion": "meant"}, "motion must be one of applied, intended, not 'meant'"),
+        ({"source": "projection", "motion": "applied"}, "motion must be intended with the source projection, not applied"),
+        ({"source": "norm", "motion": "intended"}, "motion must be applied with the source norm, not intended"),
+        ({"source": "projection", "direction": "SQ2.4"}, "direction must not be given with the source projection, not SQ2.4"),
+        (
+            {"motion": "intended", "mantissa_bits": 12},
+            "step_bits must be at most mantissa_bits = 12 with the motion intended, not 17",
+        ),
+        (
+            {"motion": "intended", "exponent_bits": 6, "eps": 0, "mantissa_bits": 20, "weight": "SQ8.0"},
+            "step_bits = 17 gives step sizes with exponents from -39 on, which the motion intended takes as scalars",
+        ),
+    ],
+)
+def test_refused_of_an_intended_motion(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        ThrottleConfig(**({"elements": 4, "eta": 0.1} | changes))

@@ -128,6 +128,16 @@ def test_restart_refuses_other_hardware() -> None:
         rtl.restart(config.replace(dead_after=4), np.zeros(config.elements))
 
 
+@pytest.mark.parametrize("source", ["norm", "ratio", "projection"])
+def test_restart_refuses_a_source_of_another_kind(source: str) -> None:
+    config = hardware(source="max")
+    with (
+        RtlThrottle(config, np.zeros(config.elements)) as rtl,
+        pytest.raises(ValueError, match=rf"^source must be of instant, ema, max, for which the unit is built, not {source}$"),
+    ):
+        rtl.restart(config.replace(source=source), np.zeros(config.elements))
+
+
 @pytest.mark.parametrize("width", [2, 5, 8, 12, 16, 31, 32])
 @pytest.mark.parametrize(("lanes", "count"), [(1, 1), (3, 10), (8, 8), (32, 33)])
 def test_memory_files_hold_every_code(width: int, lanes: int, count: int) -> None:

@@ -43,6 +43,10 @@ CHI = f"chi = 1 is less than sqrt(2): {FREEZES} 0.707 and the run freezes; take 
             "in a batch",
         ),
         (
+            unit(chi=0.9, source="projection"),
+            f"chi = 0.9 is less than 1: {FREEZES} 0.9 and the run freezes; take chi of at least 1.5 or larger batches",
+        ),
+        (
             ThrottleConfig(elements=10, eta=0.05, num=10, bias=3, source="instant"),
             f"num * eta / gain = 0.5 is less than sqrt(2): {FREEZES} 0.354 and the run freezes; take a larger num or "
             "the estimator same_batch",
@@ -62,6 +66,7 @@ def test_laws_that_noise_freezes(config: ThrottleConfig | Law, message: str) -> 
         unit(),
         published(),
         unit(chi=math.sqrt(2) + 1e-9),
+        unit(chi=1.2, source="projection"),
         unit("inverse_curvature", beta=0.01),
         unit("clip_norm", max_norm=1e-6),
         unit("trust_ratio", trust=1e-6),
