@@ -62,7 +62,6 @@ IN_THE_LOOP = [
     (INTENDED, Mutant("units/core.py", "hushes.eq(first & ~applying)", "hushes.eq(applying | first)", "an intended motion is zero")),
     (INTENDED, Mutant("units/core.py", "Cat(self.apply.valid & self.apply.ready, enters)", "Cat(self.apply.valid, enters)", "a direction that waits is summed in every cycle")),
     (INTENDED, Mutant("units/core.py", "subtrahend.eq(joined)", "subtrahend.eq(self.absorb.payload.gradient[lane])", "the gradient is subtracted a beat early")),
-    (INTENDED, Mutant("units/core.py", "total.o.valid & counted_all & ~applies", "total.o.valid & counted_all", "the second pass is over by what the first one left")),
     (INTENDED, Mutant("units/core.py", "total.o.valid & counted_all & ~applies", "total.o.valid & ~applies", "the registers come before the new weights are counted")),
     (INTENDED, Mutant("units/core.py", "(counted_all | ended) & ~applies", "counted_all | ended", "the new weights of every step but the first are counted")),
     (INTENDED, Mutant("scalar/decide.py", "scale.e.eq(scale.e - 1)", "scale.e.eq(scale.e)", "small step sizes are taken for large ones")),
