@@ -34,6 +34,7 @@ def _help() -> str:
             "Example:",
             "  kappa-rtl train 000",
             "  kappa-rtl train 000C --datapath rtl --out build/000C",
+            "  kappa-rtl train curvature --full --jobs 2",
             "  kappa-rtl train data --data houses.csv",
             "  kappa-rtl train data --config my.toml",
         ]
@@ -55,6 +56,7 @@ def _help() -> str:
     "--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="data: the file, .csv or .npz; docs/data.md."
 )
 @click.option("--outputs", type=click.IntRange(1), help="data: how many columns at the end of a .csv are targets (default 1).")
+@click.option("--full", is_flag=True, help="curvature: every task, width, rounding and chi; more than an hour on two cores.")
 @click.option("--targets", is_flag=True, help="000 and 000C: scale the targets as the inputs drift (default: keep them).")
 @click.option(
     "--sim", type=click.Choice(SIMULATORS), default="verilator", show_default=True, help="The simulator of --datapath rtl."
@@ -70,6 +72,7 @@ def command(
     steps: int | None,
     data: Path | None,
     outputs: int | None,
+    full: bool,
     targets: bool,
     sim: str,
     figures: bool,
@@ -77,6 +80,10 @@ def command(
     out: Path | None,
 ) -> None:
     made: dict[str, Any] = {} if steps is None else {"steps": steps}
+    if full:
+        if experiment != "curvature":
+            raise click.UsageError(f"--full is for curvature, not {experiment}")
+        made["full"] = True
     if targets:
         if experiment not in ("000", "000C"):
             raise click.UsageError(f"--targets is for 000 and 000C, not {experiment}")

@@ -148,11 +148,8 @@ class MeasuredLoop(Loop, Stateful):
     def _before(self, x: Array, y: Array, outputs: Array) -> Row:
         row: Row = {"rmse": norm(outputs - y) / math.sqrt(outputs.size)}
         row |= measures.sharpness(self.layers, x, y, self.loss, self.hessian, self.quantisers)
-        row["curvature_true"] = math.nan
-        along = self.state.curvatures.direction
-        if math.isfinite(row["hessian_lambda_max"]) and along is not None and along.any():
-            product = hessian.hvp(self.layers, x, y, self.loss, along, quantisers=self.quantisers)
-            row["curvature_true"] = float(np.vdot(along, product) / np.vdot(along, along))
+        along = None if self.hessian == "none" else self.state.curvatures.direction
+        row["curvature_true"] = measures.curvature_along(self.layers, x, y, self.loss, along, self.quantisers)
         row["forward_gain_spectral"] = math.prod(
             measures.spectral_norm(layer.params["kernel"]) for layer in self.layers if isinstance(layer, Dense)
         )

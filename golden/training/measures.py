@@ -113,6 +113,23 @@ def sharpness(layers: Sequence[Layer], x: Array, y: Array, loss: Loss, kind: str
     return made
 
 
+def curvature_along(
+    layers: Sequence[Layer], x: Array, y: Array, loss: Loss, step: Array | None, quantisers: Mapping[str, Any] | None
+) -> float:
+    """``<D, H D> / <D, D>`` at the weights that the layers hold, by one Hessian-vector product along a step D, (P,).
+
+    NaN without a step, for one of length 0, and where inputs or weights are so large that a square overflows.
+    """
+    if step is None or not step.any():
+        return math.nan
+    if not (float(np.abs(x).max()) < LARGEST_INPUT and float(np.abs(parameters(layers)).max()) < LARGEST_INPUT):
+        return math.nan
+    with np.errstate(over="ignore", invalid="ignore"):
+        product = hessian.hvp(layers, x, y, loss, step, quantisers=quantisers)
+        found = float(np.vdot(step, product) / np.vdot(step, step))
+    return found if math.isfinite(found) else math.nan
+
+
 def _by_variable(variables: Iterable[Variable], a: Array, b: Array) -> list[float]:
     """The inner product of two vectors, variable by variable."""
     return [float(a[v.place] @ b[v.place]) for v in variables]

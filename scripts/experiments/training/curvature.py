@@ -1,33 +1,122 @@
-"""How the curvature is found: along the step that was applied, along the one that was intended, or by projection onto it."""
+"""How the curvature is found: along the step that was applied, along the one that was intended, or by projection onto it.
+
+The small experiment compares them on digits in minutes; the full one is a sweep over tasks, weights, roundings and chi, from
+which the advice of the rules page is made.
+"""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from ....golden.network.data import Drift
-from ....golden.training.history import FitHistory
-from ...style import PALETTE, STYLE
-from .published import Arm, Experiment, Phase
+from ....golden.config import ThrottleConfig
+from ....golden.network.data import Drift, Problem
+from ....golden.reference import FloatThrottle
+from ....golden.throttle import Datapath
+from .cell import CORRECTIONS, ESTIMATORS, Cell
+from .corrections import MixedThrottle, QuietThrottle
+from .curvature_figures import over_chi
+from .published import LINEAR, Arm, Experiment, MakeUnit, Phase, teacher
 from .still import some_digits
 
-ESTIMATORS: dict[str, dict[str, str]] = {
+OPTIONS: dict[str, dict[str, str]] = {
     "divide": {"on_still": "divide"},
     "applied": {},
     "intended": {"motion": "intended"},
     "projection": {"source": "projection"},
+    "quiet": {"motion": "intended"},
+    "mixed": {"motion": "applied"},
 }
-"""The formula as published; that with ``release``, the default; and the two along the intended step."""
+"""The formula as published; that with ``release``, the default; the two along the intended step; and two corrections."""
 
-STEPS = 300
+VARIANTS: dict[str, MakeUnit] = {"quiet": QuietThrottle, "mixed": MixedThrottle}
+
+FULL_WIDTHS = (4, 6, 8, 10, 12, 16)
+FULL_ROUNDINGS = ("nearest", "stochastic", "residual_2", "residual_4", "residual_8")
+FULL_CHIS = (0.3, 0.6, 1.0, 1.5, 1.9)
+
 BATCH = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outliers(Drift):
+    """A drift, and one step in every so many, the eleventh at first, at which the data are ``times`` as large besides."""
+
+    every: int = 40
+    times: float = 8.0
+
+    def __call__(self, step: int) -> float:
+        return super().__call__(step) * (self.times if step % self.every == 10 else 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What the estimators are compared on.
+
+    Args:
+        says: what it is, for the page.
+        score: the column that tells how well a run has done.
+        goal: the loss whose step is looked for.
+    """
+
+    says: str
+    problem: Callable[[int], Problem]
+    eta: float
+    steps: int
+    score: str = "tail_accuracy"
+    goal: float
+    drift: Drift = field(default_factory=lambda: Drift(shape="none"))
+    batch: int = 0
+    noise: float = 0.0
+    model: Mapping[str, Any]
+    start: float = 1.0
+    held: Problem | None = None
+
+
+ONE_LAYER: Mapping[str, Any] = {"num_hidden": [], "use_bias": False, "dtype": np.float64}
+NETWORK: Mapping[str, Any] = {"num_hidden": [32], "activation": "relu", "dtype": np.float64}
+TEACHER_MODEL: Mapping[str, Any] = LINEAR | {"dtype": np.float64}
+
+
+def _growing(steps: int) -> Drift:
+    """Fourfold inputs, from a sixth of the run over a half of it."""
+    return Drift(shape="ramp", factor=4.0, begin=steps // 6, length=steps // 2)
+
+
+def tasks(steps: int) -> dict[str, Task]:
+    """The tasks by name; the shorter ones take two thirds of ``steps``."""
+    short = -(-steps * 2 // 3)
+    one = {"problem": some_digits, "eta": 0.1, "steps": steps, "drift": _growing(steps), "model": ONE_LAYER, "start": 0.0}
+    net = {"problem": some_digits, "eta": 0.5, "steps": short, "model": NETWORK}
+    linear = {"problem": teacher, "eta": 0.5, "steps": short, "model": TEACHER_MODEL}
+    return {
+        "digits": Task(says="digits, one layer, inputs that grow fourfold, full batches", goal=0.2, **one),
+        "batches": Task(says="the same, batches of 256", batch=BATCH, goal=0.2, **one),
+        "network": Task(says="digits, 64-32-10, a rate that it bears, full batches", goal=0.2, **net),
+        "netbatches": Task(says="the same, batches of 256", batch=BATCH, goal=0.2, **net),
+        "noise": Task(
+            says="linear teacher, batches of 8 with noisy targets",
+            score="tail_loss_held_out",
+            goal=0.27,
+            batch=8,
+            noise=0.5,
+            held=teacher(1000),
+            **linear,
+        ),
+        "outliers": Task(
+            says="linear teacher, inputs that grow fourfold, and eight times as large in one step of 40",
+            score="tail_loss",
+            goal=1e-2,
+            drift=Outliers(shape="ramp", factor=4.0, begin=short // 6, length=short // 2),
+            **linear,
+        ),
+    }
+
+
+SMALL_TASKS = ("digits", "batches")
 
 
 def unit_of(bits: int, rounding: str) -> dict[str, Any]:
@@ -35,6 +124,8 @@ def unit_of(bits: int, rounding: str) -> dict[str, Any]:
 
     To nearest the update keeps three more bits, as in the co-simulation: there it is rounded twice in any case.
     """
+    if not bits:
+        return {}
     gradient = f"SQ2.{max(10, bits - 2)}"
     made = {"weight": f"SQ2.{bits - 2}", "gradient": gradient, "update": f"SQ1.{bits + (1 if rounding == 'nearest' else -2)}"}
     if rounding == "stochastic":
@@ -43,85 +134,80 @@ def unit_of(bits: int, rounding: str) -> dict[str, Any]:
     return made | ({"residual_bits": int(bits_kept)} if bits_kept != rounding else {})
 
 
-def _arm(kind: str, bits: int, rounding: str, estimator: str, chi: float, steps: int) -> Arm:
-    settings = {"learning_rate": 0.1, "chi": chi, "use_controller": True, "on_still": "release"}
+def _float_unit(config: ThrottleConfig, weights: Any) -> Datapath:
+    """The law in float64, and no grid anywhere."""
+    return FloatThrottle(config, weights)
+
+
+def arm_of(cell: Cell, task: Task) -> Arm:
+    """The arm of a cell."""
+    settings = {"learning_rate": task.eta, "chi": cell.chi or 1.0, "use_controller": cell.chi > 0, "on_still": "release"}
     return Arm(
-        name=f"{kind}_{bits}_{rounding}_{estimator}_chi{chi:g}",
-        phases=(Phase(steps=steps, settings=settings, drift=Drift(shape="ramp", factor=4.0, begin=50, length=150)),),
-        problem=some_digits,
-        model={"num_hidden": [], "use_bias": False, "dtype": np.float64},
-        batch=BATCH if kind == "batches" else 0,
-        start=0.0,
-        unit=unit_of(bits, rounding) | ESTIMATORS[estimator],
+        name=cell.name,
+        phases=(Phase(steps=task.steps, settings=settings, drift=task.drift),),
+        problem=task.problem,
+        model=task.model,
+        batch=task.batch,
+        noise=task.noise,
+        start=task.start,
+        unit=unit_of(cell.bits, cell.rounding) | (OPTIONS[cell.estimator] if cell.chi else {}),
+        variant=VARIANTS.get(cell.estimator) if cell.bits else _float_unit,
+        held=task.held,
+        goal=task.goal,
     )
+
+
+def cells(task: str, widths: Sequence[int], roundings: Sequence[str], chis: Sequence[float], *, full: bool) -> list[Cell]:
+    """The arms of a task.
+
+    ``divide`` and ``applied`` differ after a step that moved no weight alone, so that in the full sweep the first runs where the
+    update is rounded to nearest: random numbers and residuals leave hardly a step still, which the column ``still`` shows.
+    A residual beside 16 bits is left out, since nothing is lost there.
+    """
+    made = []
+    for bits in widths:
+        for rounding in roundings:
+            if bits >= 16 and (rounding.startswith("residual") or not full) and rounding != "nearest":
+                continue
+            if full:
+                made.append(Cell(task, bits, rounding, "off", 0.0))
+            tried = [name for name in ESTIMATORS if not full or name != "divide" or rounding == "nearest"]
+            if full and bits in (6, 8) and rounding in ("stochastic", "residual_4"):
+                tried += CORRECTIONS
+            made += [Cell(task, bits, rounding, estimator, chi) for chi in chis for estimator in tried]
+    if full:
+        made.append(Cell(task, 0, "none", "off", 0.0))
+        made += [Cell(task, 0, "none", estimator, chi) for chi in chis for estimator in ("applied", "projection")]
+    return made
 
 
 def experiment_curvature(
     *,
-    steps: int = STEPS,
-    widths: Sequence[int] = (6, 8, 16),
-    roundings: Sequence[str] = ("nearest", "stochastic", "residual_4"),
-    chis: Sequence[float] = (0.6, 1.5),
-    seeds: int = 3,
+    steps: int = 300,
+    full: bool = False,
+    widths: Sequence[int] = (),
+    roundings: Sequence[str] = (),
+    chis: Sequence[float] = (),
+    seeds: int = 0,
 ) -> Experiment:
     """Curvature along the applied step, along the intended one, or by projection: digits whose inputs grow, on narrow weights.
 
-    One layer, eta = .1; full batches of 1,500 digits by seed, and batches of 256 of these.
+    One layer, eta = .1; full batches of 1,500 digits by seed, and batches of 256 of these. ``full`` is the sweep: two networks, a
+    noisy problem and one with outliers too, all weights from 4 to 16 bits, five ways of rounding, five chi, five seeds.
     """
-    arms = tuple(
-        _arm(kind, bits, rounding, estimator, chi, steps)
-        for kind in ("digits", "batches")
-        for bits in widths
-        for rounding in roundings
-        if bits < 16 or rounding == "nearest"
-        for chi in chis
-        for estimator in ESTIMATORS
-    )
+    widths = widths or (FULL_WIDTHS if full else (6, 8, 16))
+    roundings = roundings or (FULL_ROUNDINGS if full else ("nearest", "stochastic", "residual_4"))
+    chis = chis or (FULL_CHIS if full else (0.6, 1.5))
+    known = tasks(steps)
+    names = tuple(known) if full else SMALL_TASKS
+    arms = tuple(arm_of(cell, known[name]) for name in names for cell in cells(name, widths, roundings, chis, full=full))
     return Experiment(
         name="curvature",
-        title="Digits whose inputs grow fourfold: how the curvature is found",
+        title="How the curvature is found" if full else "Digits whose inputs grow fourfold: how the curvature is found",
         arms=arms,
         columns=("tail_accuracy", "tail_loss", "min_alpha", "margin", "c_over_true", "still"),
-        seeds=seeds,
+        seeds=seeds or (5 if full else 3),
         datapath="golden",
         draw=over_chi,
+        sweep=full,
     )
-
-
-def over_chi(runs: Mapping[str, list[FitHistory]]) -> bytes:
-    """Accuracy over chi, a width a column and a way of rounding a row, an estimator a colour; batches of some rows dashed."""
-    found: dict[tuple[str, int, str, str], dict[float, list[float]]] = {}
-    for name, histories in runs.items():
-        kind, width, rest = name.split("_", 2)
-        rounding, estimator, chi = rest.rsplit("_", 2)
-        shares = [float(history.meta.get("tail_accuracy", np.nan)) for history in histories]
-        found.setdefault((kind, int(width), rounding, estimator), {})[float(chi.removeprefix("chi"))] = shares
-    widths, roundings = sorted({key[1] for key in found}), list(dict.fromkeys(key[2] for key in found))
-    with mpl.rc_context(STYLE):  # type: ignore[arg-type]  # the stubs want each key as a literal
-        figure = Figure(figsize=(2.6 * len(widths) + 1, 2.3 * len(roundings) + 1), layout=ConstrainedLayoutEngine())
-        FigureCanvasAgg(figure)
-        figure.suptitle("Accuracy of the last steps over chi", x=0.01, ha="left", fontweight="bold")
-        axes = figure.subplots(len(roundings), len(widths), sharex=True, sharey=True, squeeze=False)
-        for (kind, bits, rounding, estimator), points in found.items():
-            ax = axes[roundings.index(rounding)][widths.index(bits)]
-            chis = sorted(points)
-            middle = [float(np.median(points[chi])) for chi in chis]
-            colour = PALETTE[list(ESTIMATORS).index(estimator)]
-            ax.plot(chis, middle, color=colour, ls="-" if kind == "digits" else "--", marker=".", label=estimator)
-            if kind == "digits":
-                least, most = ([pick(points[chi]) for chi in chis] for pick in (min, max))
-                ax.fill_between(chis, least, most, color=colour, alpha=0.15, lw=0)
-            ax.set_title(f"{bits} bits, {rounding.replace('_', ' ')}")
-        for row in range(len(roundings)):
-            for column in range(len(widths)):
-                axes[row][column].set_visible(bool(axes[row][column].lines))
-        for ax in axes[-1]:
-            ax.set_xlabel("chi")
-        handles: dict[str, Any] = {}
-        for ax in figure.axes:
-            for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-                handles.setdefault(label, handle)
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()

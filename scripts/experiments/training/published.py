@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,7 @@ class Arm:
         noise: standard deviation of the targets' noise, drawn anew for each batch.
         start: what the initial weights are scaled by.
         held: rows that no step trains on.
+        goal: the loss whose first step is looked for.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Arm:
     noise: float = 0.0
     start: float = 1.0
     held: Problem | None = None
+    goal: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +103,7 @@ class Experiment:
         None  #: its own picture, a PNG, in the place of the usual one
     )
     notes: tuple[str, ...] = ()
+    sweep: bool = False  #: of its many runs the rows of the table are kept, and no histories
 
 
 # -------------------------------------------------------------------------------------------------- a run
@@ -176,17 +179,17 @@ def run_arm(
         if rows is not None and rows.labels is not None:
             history.meta[name] = _accuracy(model, rows, arm)
     if arm.held is not None:
-        with np.errstate(all="ignore"):
-            loss = float(loss_of("half_mse").value(model.predict(arm.held.X, arm.precision), arm.held.Y))
-        if math.isfinite(loss):
-            history.meta["loss_held_out"] = loss
+        last, tail = _loss_held_out(model, arm, [model.theta, *recent.thetas])
+        history.meta |= {
+            name: loss for name, loss in (("loss_held_out", last), ("tail_loss_held_out", tail)) if math.isfinite(loss)
+        }
     if problem.labels is not None:
         shares = []
         for theta in recent.thetas:
             model.theta = theta
             shares.append(_accuracy(model, problem, arm))
         history.meta["tail_accuracy"] = float(np.mean(shares))
-    history.meta |= {"arm": arm.name, "seed": seed}
+    history.meta |= {"arm": arm.name, "seed": seed, "goal": arm.goal}
     if unfinished is not None:
         shutil.rmtree(unfinished)
     return history
@@ -197,6 +200,18 @@ def _accuracy(model: LinearBlockModel, problem: Problem, arm: Arm) -> float:
     with np.errstate(all="ignore"):
         guess = np.argmax(model.predict(problem.X, arm.precision), axis=1)
     return float(np.mean(guess == problem.labels))
+
+
+def _loss_held_out(model: LinearBlockModel, arm: Arm, thetas: Sequence[Floats]) -> tuple[float, float]:
+    """The loss of the held-out rows at the first of these weights, and its mean over the others."""
+    assert arm.held is not None
+    losses = []
+    with np.errstate(all="ignore"):
+        for theta in thetas:
+            model.theta = theta
+            losses.append(float(loss_of("half_mse").value(model.predict(arm.held.X, arm.precision), arm.held.Y)))
+    model.theta = thetas[0]
+    return losses[0], float(np.mean(losses[1:]))
 
 
 def _stream(
@@ -260,15 +275,29 @@ def summary(history: FitHistory) -> dict[str, float]:
         "accuracy": float(history.meta.get("accuracy", math.nan)),
         "tail_loss": float(np.mean(history["loss"][-TAIL:])),
         "tail_accuracy": float(history.meta.get("tail_accuracy", math.nan)),
-        **{name: float(history.meta.get(name, math.nan)) for name in ("accuracy", "accuracy_held_out", "loss_held_out")},
+        **{name: float(history.meta.get(name, math.nan)) for name in ("accuracy", *HELD_OUT)},
         "frozen": float(history["alpha"][-1] < 1e-3),
     }
     sharp = history["curvature_proxy"][1:] / history["hessian_lambda_max"][1:]
     made["c_over_lambda"] = float(np.median(sharp)) if len(sharp) else math.nan
-    true = history["curvature_true"][1:]
-    seen = (history["curvature_proxy"][1:] / np.where(true > 0, true, np.nan))[~np.isnan(true)]
-    made["c_over_true"] = float(np.nanmedian(seen)) if np.isfinite(seen).any() else math.nan
+    true, rate = history["curvature_true"][1:], history["learning_rate"][1:]
+    for name, seen in (("c", "proxy"), ("applied", "applied"), ("intended", "intended"), ("projection", "projection")):
+        made[f"{name}_over_true"] = _median(history[f"curvature_{seen}"][1:] / np.where(true > 0, true, np.nan))
+    along = history["eta_eff"][1:] * true
+    made["margin_along"] = float(np.nanmax(along)) if np.isfinite(along).any() else math.nan
+    safe = rate * true < 1
+    made["held_back"] = float(np.mean(1 - history["alpha"][1:][safe])) if safe.any() else math.nan
+    there = np.flatnonzero(history["loss"] <= history.meta.get("goal", math.nan))
+    made["steps_to_goal"] = float(there[0]) if there.size else math.inf if history.meta.get("goal", 0) > 0 else math.nan
     return made
+
+
+HELD_OUT = ("accuracy_held_out", "loss_held_out", "tail_loss_held_out")
+
+
+def _median(values: Floats) -> float:
+    """Of what is a number; NaN where nothing is."""
+    return float(np.nanmedian(values)) if np.isfinite(values).any() else math.nan
 
 
 COLUMNS: dict[str, str] = {
@@ -288,7 +317,14 @@ COLUMNS: dict[str, str] = {
     "loss_held_out": "the loss of these rows, after training",
     "frozen": "1 if alpha ended below 0.001",
     "c_over_lambda": "median of C / lambda_max",
+    "tail_loss_held_out": f"the same, mean at the weights of the last {TAIL} steps",
     "c_over_true": "median of C over the curvature along the step before, by the Hessian",
+    "applied_over_true": "the same of the curvature along the applied step, whatever the law goes by",
+    "intended_over_true": "the same of that along the intended step",
+    "projection_over_true": "the same of the projection",
+    "margin_along": "the largest alpha * eta * curvature along the step before; unstable above 2",
+    "held_back": "mean of 1 - alpha over the steps whose eta * curvature along the step before is below 1",
+    "steps_to_goal": "the first step whose loss is no more than the task's goal; inf if none is",
 }
 """The columns that a table may have."""
 

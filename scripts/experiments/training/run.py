@@ -14,7 +14,7 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,11 +34,14 @@ from ...settings import LOOP, Settings, read
 from ..pool import Task, compute
 from ..results import Results, key
 from ..subject import DataSpec, ModelSpec
+from .advice import advice
 from .catalogue import EXPERIMENTS
+from .curvature_figures import overview
 from .figures import plot
 from .first import first_look
 from .overrides import FORMATS, Overrides
 from .published import COLUMNS, Arm, Experiment, run_arm, summary
+from .sweep import sweep
 
 DATAPATHS = ("float", "golden", "rtl")
 SECONDS = 10.0
@@ -50,7 +53,7 @@ UNITS: dict[str, Callable[[ThrottleConfig, Any], Datapath]] = {"golden": Throttl
 
 @dataclass(frozen=True)
 class Outcome:
-    """What :func:`train` leaves: the histories by arm, one for each seed, and the files."""
+    """What :func:`train` leaves: the histories by arm, one for each seed (none of a sweep), and the files."""
 
     experiment: Experiment
     runs: Mapping[str, list[FitHistory]]
@@ -116,6 +119,10 @@ def train(
     out = out or Path("train") / f"{name}-{datapath}"
     count = experiment.seeds if seeds is None else seeds
     out.mkdir(parents=True, exist_ok=True)
+    if experiment.sweep:
+        if datapath != "golden":
+            raise ValueError(f"datapath must be golden for the whole of {name}, not {datapath!r}")
+        return _swept(experiment, out, [settings["training"].get("seed", 0) + k for k in range(count)], jobs)
     for arm in experiment.arms:
         if arm.variant is not None and datapath != "golden":
             raise ValueError(f"datapath must be golden for {name}, whose arm {arm.name} has no other, not {datapath!r}")
@@ -152,6 +159,15 @@ def train(
     write_atomically(out / "table.csv", _csv(runs))
     write_atomically(out / "plot.png", experiment.draw(runs) if experiment.draw else plot(experiment, runs, datapath))
     return Outcome(experiment, runs, table, out)
+
+
+def _swept(experiment: Experiment, out: Path, seeds: Sequence[int], jobs: int) -> Outcome:
+    """The outcome of a sweep, which keeps no histories; its picture and its table are made from the spreads."""
+    spreads = sweep(experiment, out, seeds, jobs)
+    table = advice(spreads)
+    write_atomically(out / "table.txt", f"{experiment.title}, {len(seeds)} seeds\n\n{table}\n".encode())
+    write_atomically(out / "plot.png", overview(spreads))
+    return Outcome(experiment, {}, table, out)
 
 
 def _arguments(name: str, made: dict[str, Any], settings: Settings) -> dict[str, Any]:
