@@ -106,19 +106,18 @@ def side_by_side(
     return lockstep, record
 
 
-def on_narrow_weights(progress: Progress, rtl: RtlThrottle) -> None:
-    """The same training on narrow weights, with each answer to a still step; the RTL in the loop, golden in lockstep.
+def on_narrow_weights(progress: Progress, unit_of: Callable[[ThrottleConfig], RtlThrottle]) -> None:
+    """The same training on narrow weights, with each way to treat a small update; the RTL in the loop, golden in lockstep.
 
-    The answer is a word of the host's: it is one hardware, begun anew from reset.
+    What follows a still step is a word of the host's: two of the runs are on one hardware, begun anew from reset.
     """
     job = progress.job
-    for on_still in (OnStill.DIVIDE, OnStill.HOLD, OnStill.FLOOR, OnStill.RELEASE):
-        config = job.narrow_config(on_still)
-        bits, name = config.grids.weight.width, f"narrow_{on_still.value}"
-        progress.bar.set_description(f"{bits}-bit weights, {on_still.value}")
+    for name, config in job.narrow_runs.items():
+        name, title = f"narrow_{name}", job.narrow_title(name)
+        progress.bar.set_description(title)
+        rtl = unit_of(config)
         rtl.restart(config, job.start(config), stalls=stalls_of(job))
-        arm = Arm(name, RunHistory(f"{bits} bits, {on_still.value}", "narrow"), _lockstep(progress, name, config, rtl))
-        _train(progress, name, [arm])
+        _train(progress, name, [Arm(name, RunHistory(title, "narrow"), _lockstep(progress, name, config, rtl))])
 
 
 def _lockstep(progress: Progress, name: str, config: ThrottleConfig, rtl: RtlThrottle, **options: Any) -> Lockstep:
@@ -207,13 +206,22 @@ class LayerRun(Run):
         return row
 
 
+def hardware(config: ThrottleConfig) -> ThrottleConfig:
+    """The same for all configurations that are one hardware, in which what follows a still step is a word of the host's."""
+    return config.replace(on_still=OnStill.RELEASE)
+
+
 @contextlib.contextmanager
-def starting(job: Job, config: ThrottleConfig) -> Iterator[Callable[[], RtlThrottle]]:
-    """The RTL unit of a configuration, started in the background; what is yielded waits for it."""
+def starting(job: Job) -> Iterator[Callable[[ThrottleConfig], RtlThrottle]]:
+    """The RTL units of the narrow runs, started in the background; what is yielded waits for that of a configuration."""
     with ThreadPoolExecutor(1) as thread:
-        unit = thread.submit(RtlThrottle, config, job.start(config), simulator=job.sim, streaming=job.streaming)
+        units = {
+            config: thread.submit(RtlThrottle, config, job.start(config), simulator=job.sim, streaming=job.streaming)
+            for config in dict.fromkeys(map(hardware, job.narrow_runs.values()))
+        }
         try:
-            yield unit.result
+            yield lambda config: units[hardware(config)].result()
         finally:
-            with contextlib.suppress(SimulationError):
-                unit.result().close()
+            for unit in units.values():
+                with contextlib.suppress(SimulationError):
+                    unit.result().close()

@@ -218,7 +218,7 @@ def _input_rows(error: DifferenceError, main: bool) -> list[Shown]:
     constants = config.constants if handed.rate is None else config.constants_at(handed.rate)
     rows = [["learning rate", f"{float(error.lockstep.rate):.9g}", ""]]
     rows += [[name, _text(value), f"{float(value):.9g}"] for name, value in constants.items()]
-    for name in ("source", "on_still", "ema_start", "enabled"):
+    for name in ("source", "motion", "on_still", "ema_start", "enabled"):
         rows.append([name, str(getattr(getattr(config, name), "value", getattr(config, name))), ""])
     vectors = {"gradient": handed.gradient, "weight": error.lockstep.before}
     vectors |= {} if handed.direction is None else {"direction": handed.direction}

@@ -70,7 +70,7 @@ def _throttle(runs: Runs) -> Figure:
     smallest = min(float(np.nanmin(run["alpha"])) for run in main)
     rows = (
         ("alpha", r"$\alpha$ (no unit)", rf"$\alpha$ falls to {smallest:.3g} as the inputs grow"),
-        ("curvature", r"$C$ (loss / weight²)", r"$C = \|\Delta G\|\,/\,\|\Delta\theta\|$, the curvature one step sees"),
+        ("curvature", r"$C$ (loss / weight²)", r"$C$, the curvature one step sees"),
         ("ema", r"$S$ (loss / weight²)", r"$S$, its moving average; the law takes the larger of both where its source is max"),
     )
     for ax, (name, label, title) in zip(axes[:, 0], rows, strict=True):
@@ -233,8 +233,8 @@ PLOTS = (
     Plot(
         "overview",
         "At a glance",
-        "Top left: the loss; top right: the step's stability margin; bottom left: narrow weights under each rule for steps that "
-        "move nothing; bottom right: what rounding does to the updates. Each is explained below.",
+        "Top left: the loss; top right: the step's stability margin; bottom left: narrow weights under each way to treat updates "
+        "that rounding would swallow; bottom right: what rounding does to the updates. Each is explained below.",
         _overview,
     ),
     Plot(
@@ -255,8 +255,8 @@ PLOTS = (
     Plot(
         "throttle",
         "What the throttle sees and does",
-        "Alpha scales the step; C is the curvature measured between the last two gradients, S its moving average. Float and "
-        "quantised runs differ where rounding has made the weights' change too small to measure well.",
+        "Alpha scales the step; C is what the unit measures between the last two gradients (how is said above), S its moving "
+        "average. Float and quantised runs differ where rounding is a large part of what is measured.",
         _throttle,
         ("throttled", "golden", "rtl", "unthrottled"),
     ),
@@ -286,10 +286,11 @@ PLOTS = (
     ),
     Plot(
         "narrow",
-        "Narrow weights: what to do after a still step",
-        "When rounding swallows a whole update, the published formula divides by almost nothing and the run may never move again "
-        "(divide). The unit can keep the last curvature (hold), divide by half a weight ulp (floor), or do that and let the "
-        "average forget while nothing moves (release, the default), so that no single step can stop the run for good.",
+        "Narrow weights: what becomes of an update that rounding would swallow",
+        "Rounded to nearest it is lost. Where a whole update is, the published formula divides by almost nothing and the run may "
+        "never move again (divide); by default half a weight ulp stands in for the motion and the average forgets while nothing "
+        "moves, so that no single step can stop the run for good (release). Rounded at random onto the weights' grid an update "
+        "arrives in the mean (stochastic); kept beside the weight it arrives later (residual).",
         _narrow,
         ("narrow",),
     ),

@@ -12,8 +12,8 @@ import numpy as np
 import tomli_w
 from numpy.typing import NDArray
 
-from ....golden.config import OnStill, ThrottleConfig
-from ....golden.formats import Fixed
+from ....golden.config import OnStill, Source, ThrottleConfig
+from ....golden.formats import Fixed, Rounding
 from ....golden.network.data import Problem, digits, synthetic
 from ....golden.network.precision import PrecisionDict
 from ....golden.network.quantisers import layer_quantisers
@@ -27,6 +27,9 @@ from ..subject import DataSpec, ModelSpec
 EXPERIMENTS = ("digits", "synthetic")
 NARROW = {"gradient": "SQ2.10", "weight": "SQ2.6", "update": "SQ1.9"}
 """The 8-bit weights, with the gradient and update formats that go with them."""
+
+KEPT = 4
+"""Residual bits of the narrow run that has some."""
 
 ETA = {"digits": 0.1, "synthetic": 0.5}
 """The learning rate of each experiment; of a file it is that of the first one."""
@@ -65,7 +68,7 @@ class Job:
         input: the grid of the inputs; empty for none.
         sim: the simulator.
         idle, stall: chances of 256 a cycle for idle producers and withheld ready in the simulation.
-        narrow: formats of the additional runs on narrow weights, one for each ``on_still``; empty for none of them.
+        narrow: formats of the additional runs on narrow weights (:attr:`narrow_runs`); empty for none of them.
         data: the user's data, and what is done to them.
         model: the network; none is the one layer, or for a file the network that an empty table is.
         precision: formats of a network's tensors by layer, for the runs on hardware: inputs, activations, accumulators, biases.
@@ -107,8 +110,7 @@ class Job:
         except ValueError as error:
             raise ValueError(f"run.input: {error}") from None
         try:
-            for on_still in OnStill if self.narrow else ():
-                self.narrow_config(on_still)
+            self.narrow_runs  # noqa: B018  # refuses what no unit has
         except ValueError as error:
             raise ValueError(f"narrow.{error}") from None
         if self.precision and not self.is_network:
@@ -201,9 +203,43 @@ class Job:
         """Whether the unit steps along another vector than the gradient that it measures, as optimisers and estimators ask."""
         return bool(set(self.loop) - {"drop_last"})
 
-    def narrow_config(self, on_still: OnStill) -> ThrottleConfig:
-        """The unit on narrow weights."""
-        return self.throttle.replace(**self.narrow, on_still=on_still)
+    @property
+    def measure(self) -> str:
+        """What C is, in words."""
+        source, change = Source(self.throttle.source), "the length of the gradient's change"
+        if source is Source.NORM:
+            return "the length of the gradient"
+        if source is Source.RATIO:
+            return "the length of the gradient over that of the weights"
+        if source.is_projection:
+            return "the component of the gradient's change along the step that was intended, over that step's length"
+        return f"{change} over that of the {'step that was intended' if self.throttle.intended else 'change that was applied'}"
+
+    @cached_property
+    def narrow_runs(self) -> dict[str, ThrottleConfig]:
+        """The unit on narrow weights, by what becomes of an update that rounding would swallow; none where none are asked for.
+
+        ``divide``: it is lost, and a step after one that moved nothing is as published; ``release``: the same with the default
+        for such a step (one run, ``nearest``, of a unit that looks at no applied motion); ``stochastic``: it is rounded at random
+        onto the weights' grid; ``residual``: :data:`KEPT` bits of it are kept. Each has the motion that is the default for its
+        rounding.
+        """
+        if not self.narrow:
+            return {}
+        lost = self.throttle.replace(**self.narrow, residual_bits=0, motion=None, on_still=OnStill.RELEASE)
+        update = replace(lost.grids.update, fraction_bits=lost.grids.weight.fraction_bits)
+        kept = replace(update, rounding=Rounding.NEAREST_EVEN) if lost.stochastic else update
+        looks = Source(lost.source).is_curvature and not lost.intended
+        nearest = {"divide": lost.replace(on_still=OnStill.DIVIDE), "release": lost} if looks else {"nearest": lost}
+        return nearest | {
+            "stochastic": lost.replace(update=replace(update, rounding=Rounding.STOCHASTIC).name, motion=None),
+            "residual": lost.replace(update=kept.name, residual_bits=KEPT, motion=None),
+        }
+
+    def narrow_title(self, name: str) -> str:
+        """What a narrow run is called."""
+        shown = {"residual": f"residual of {KEPT}"}.get(name, name)
+        return f"{self.narrow_runs[name].grids.weight.width} bits, {shown}"
 
     # ---------------------------------------------------------------- text
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from ....golden.config import OnStill, Source, ThrottleConfig
+from ....golden.config import Source, ThrottleConfig
 from ....golden.formats import Fixed
 from ....golden.network import layers as chain
 from ....golden.training.model import LinearBlockModel
@@ -41,7 +41,7 @@ class Look:
 def look(job: Job) -> Look:
     """The first batches of a job at the weights that it starts from, against the grids of its unit and of its narrow runs."""
     model = job.model_anew()
-    narrow = job.narrow_config(OnStill(job.throttle.on_still)) if job.narrow else None
+    narrow = next(iter(job.narrow_runs.values()), None)
     model.theta = start = job.start(job.throttle)
     inputs: list[NDArray[np.float64]] = []
     gradients: list[NDArray[np.float64]] = []

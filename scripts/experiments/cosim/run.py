@@ -22,7 +22,7 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from ....golden.config import OnStill, ThrottleConfig
+from ....golden.config import ThrottleConfig
 from ....golden.files import write_atomically
 from ....golden.tables import html
 from ....golden.throttle import Throttle
@@ -38,7 +38,7 @@ from ....sim.wave import save_file
 from ...progress import stage
 from ..results import key
 from ..stands import HEAD
-from .arms import Progress, on_narrow_weights, side_by_side, stalls_of, starting
+from .arms import Progress, hardware, on_narrow_weights, side_by_side, stalls_of, starting
 from .difference import FILES, show
 from .figures import PLOTS
 from .history import RunHistory, observations, summary_table
@@ -129,13 +129,13 @@ def cosimulate(
     with tempfile.TemporaryFile(dir=out):
         pass  # a folder that cannot be written is told before the build, which takes long
     begun = time.perf_counter()
-    narrow = job.narrow_config(OnStill.DIVIDE) if job.narrow and verilog is None else None
+    narrow = job.narrow_runs if verilog is None else {}
     with stage(f"building for {job.sim}", quiet), ThreadPoolExecutor(2) as threads:
         # Side by side: compilers are processes of their own, and one can work while the Verilog is generated.
         library = threads.submit(prepare_library) if job.sim == "verilator" else None
-        other = threads.submit(_prepared, narrow, job) if narrow else None
+        others = [threads.submit(_prepared, config, job) for config in dict.fromkeys(map(hardware, narrow.values()))]
         manifest, under_test = _prepared(job.throttle, job, given, waves=wave_from is not None)
-        if other:
+        for other in others:
             other.result()
         if library:
             library.exception()  # whoever builds with it says what is wrong
@@ -153,7 +153,7 @@ def cosimulate(
     write_atomically(out / "registers.json", (json.dumps(job.throttle.registers(), indent=1) + "\n").encode())
     unfinished = Unfinished(out, _about(job, under_test), resume=resume, say=partial(click.echo, err=True))
     bar = tqdm(
-        total=job.steps * (4 + (len(OnStill) if narrow else 0)),
+        total=job.steps * (4 + len(narrow)),
         unit="step",
         desc="starting the simulator",
         disable=quiet,
@@ -164,11 +164,11 @@ def cosimulate(
     with bar, contextlib.closing(unfinished):
         progress = Progress(job, bar, unfinished, quiet, outcome.runs)
         try:
-            # The second simulator starts while the first one works.
-            with starting(job, narrow) if narrow else contextlib.nullcontext() as started:
+            # The other simulators start while the first one works.
+            with starting(job) if narrow else contextlib.nullcontext() as unit_of:
                 outcome.strayed = _main_runs(progress, out, outcome, under_test, wave_from, logged)
-                if started:
-                    on_narrow_weights(progress, started())
+                if unit_of:
+                    on_narrow_weights(progress, unit_of)
         except DifferenceError as error:
             differs = error
         finally:
@@ -231,7 +231,8 @@ def _about(job: Job, verilog: str) -> dict[str, str | int]:
 def _show(error: DifferenceError, job: Job, out: Path, verilog: str, wave_from: int | None, quiet: bool) -> None:
     """The page of a difference, in the main run or in one on narrow weights."""
     main = error.lockstep.config == job.throttle
-    run = "the main run" if main else f"{error.lockstep.config.grids.weight.width} bits, {error.lockstep.config.on_still}"
+    names = [job.narrow_title(name) for name, config in job.narrow_runs.items() if config == error.lockstep.config]
+    run = "the main run" if main else names[0]
     text = verilog if main else exported(error.lockstep.config, streaming=job.streaming)[0]
     with stage(f"replaying {error.difference.step + 1} steps for the waveform", quiet):
         show(
@@ -290,7 +291,7 @@ def _logged(out: Path, job: Job) -> list[str]:
 def _conclude(job: Job, out: Path, outcome: Outcome, verilog: Path | None) -> None:
     """``report.json`` and the page."""
     runs = {name: run for name, run in outcome.runs.items() if run.steps}
-    said = [_equality(outcome), *observations(runs)]
+    said = [_equality(outcome), *observations(runs), f"C is {job.measure}."]
     if outcome.strayed:
         said.append(
             f"The loss of {outcome.strayed} resumed steps is not the logged one to the last digit, but within {TOLERANCE:g} "

@@ -90,7 +90,7 @@ def tasks(steps: int) -> dict[str, Task]:
     """The tasks by name; the shorter ones take two thirds of ``steps``."""
     short = -(-steps * 2 // 3)
     one = {"problem": some_digits, "eta": 0.1, "steps": steps, "drift": _growing(steps), "model": ONE_LAYER, "start": 0.0}
-    net = {"problem": some_digits, "eta": 0.5, "steps": short, "model": NETWORK}
+    net = {"problem": some_digits, "eta": 0.2, "steps": short, "model": NETWORK}
     linear = {"problem": teacher, "eta": 0.5, "steps": short, "model": TEACHER_MODEL}
     return {
         "digits": Task(says="digits, one layer, inputs that grow fourfold, full batches", goal=0.2, **one),
