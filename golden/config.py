@@ -65,7 +65,8 @@ class ThrottleConfig:
         growth: whether alpha grows at most by sqrt(1 + alpha / the alpha before it) from one step to the next, as in AdGD.
         rho: weight of the new curvature in the moving average, 0..1.
         eps: added to ||dtheta|| before the division.
-        motion: see :class:`Motion`; not given, ``applied``, or ``intended`` with the source ``projection``.
+        motion: see :class:`Motion`; not given, ``applied``, or ``intended`` with the source ``projection``, and with one of
+            curvature where the update rounds at random or a residual is kept.
         ema_start, on_still: see :class:`EmaStart`, :class:`OnStill`.
         enabled: whether alpha scales the step; if not it is only reported.
         dead_after: still steps in a row that raise ``learning_dead``.
@@ -174,7 +175,7 @@ class ThrottleConfig:
         for name, kind in (("source", Source), ("ema_start", EmaStart), ("on_still", OnStill), ("motion", Motion)):
             value = getattr(self, name)
             if name == "motion" and value is None:
-                value = Motion.INTENDED if Source(self.source).is_projection else Motion.APPLIED
+                value = self.default_motion
             try:
                 object.__setattr__(self, name, kind(value))
             except ValueError:
@@ -199,6 +200,13 @@ class ThrottleConfig:
         self._check_exponents()
         self._check_watchdog()
 
+    @property
+    def default_motion(self) -> Motion:
+        """Along the intended step where the applied one is mostly rounding: an update that rounds at random, or a residual."""
+        source = Source(self.source)
+        moves = self.stochastic or self.residual_bits > 0
+        return Motion.INTENDED if source.is_projection or (source.is_curvature and moves) else Motion.APPLIED
+
     def _check_motion(self) -> None:
         source = Source(self.source)
         if source.is_projection and self.motion is Motion.APPLIED:
@@ -210,7 +218,7 @@ class ThrottleConfig:
         if self.motion is Motion.INTENDED and self.step_bits > self.mantissa_bits:
             raise ValueError(
                 f"step_bits must be at most mantissa_bits = {self.mantissa_bits} with the motion intended, not {self.step_bits}: "
-                "the step size has to be a scalar"
+                "the step size has to be a scalar; take fewer, or motion = applied"
             )
 
     def _check_exponents(self) -> None:
@@ -231,7 +239,7 @@ class ThrottleConfig:
         if self.intended and not low <= least <= high - self.step_bits:
             raise ValueError(
                 f"step_bits = {self.step_bits} gives step sizes with exponents from {least} on, which the motion intended takes "
-                f"as scalars; exponent_bits = {self.exponent_bits} holds {low}..{high}"
+                f"as scalars; exponent_bits = {self.exponent_bits} holds {low}..{high}; take more, or motion = applied"
             )
 
     def _check_watchdog(self) -> None:
@@ -369,7 +377,8 @@ class ThrottleConfig:
     @property
     def stochastic(self) -> bool:
         """Whether the update's rounding draws random numbers."""
-        return self.grids.update.rounding is Rounding.STOCHASTIC
+        assert isinstance(self.update, Fixed)
+        return self.update.rounding is Rounding.STOCHASTIC
 
     @property
     def lane_seeds(self) -> tuple[int, ...]:
@@ -396,9 +405,11 @@ class ThrottleConfig:
     def replace(self, **changes: Any) -> ThrottleConfig:
         """A copy with some fields changed, validated anew.
 
-        A source of another kind comes with its own motion, where none is given.
+        A motion that is the default, or that another kind of source has not, is what the changed fields have by default, where
+        none is given.
         """
-        if "source" in changes and "motion" not in changes and changes["source"] not in Source(self.source).alike:
+        other = "source" in changes and changes["source"] not in Source(self.source).alike
+        if "motion" not in changes and (other or self.motion is self.default_motion):
             changes["motion"] = None
         return dataclasses.replace(self, **changes)
 

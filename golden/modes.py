@@ -46,7 +46,7 @@ class Source(enum.StrEnum):
 
 
 class Motion(enum.StrEnum):
-    """Which length of a step the curvature is measured along; if not given, applied, or with a projection intended."""
+    """Which length of a step the curvature is measured along; see :attr:`ThrottleConfig.default_motion` for the default."""
 
     APPLIED = "applied"  #: that of theta' - theta, as published
     INTENDED = "intended"  #: that of step * D, before any rounding

@@ -175,7 +175,7 @@ def test_other_versions_kinds_and_contents_are_refused(tmp_path: Path, monkeypat
         ({"weight": "SQ3.13"}, "weight must be 'SQ2.14' as here, not 'SQ3.13' as in what is loaded"),
         ({"eta": 0.5}, "eta must be 0.25 as here, not 0.5 as in what is loaded"),
         ({"elements": 10}, "elements must be 9 as here, not 10 as in what is loaded"),
-        ({"residual_bits": 4}, "residual_bits must be 0 as here, not 4 as in what is loaded"),
+        ({"residual_bits": 4, "motion": "applied"}, "residual_bits must be 0 as here, not 4 as in what is loaded"),
         ({"law": "adgd"}, "law must be 'stability_margin' as here, not 'adgd' as in what is loaded"),
     ],
 )

@@ -43,7 +43,7 @@ BRIEF = SMALL.replace(elements=3, lanes=4)  # one beat, and that not full
 CONFIGS = {"small": SMALL, "real": REAL, "wide": WIDE, "brief": BRIEF}
 OPTIONS = {
     "watched_shard": SMALL.replace(watchdog=WATCHES[1:], every_rail=True, population=1 << 32),
-    "one_pass": SMALL.replace(delay=1, watchdog=("learning_dead",), update="SQ1.9,stochastic", residual_bits=4),
+    "one_pass": SMALL.replace(delay=1, watchdog=("learning_dead",), update="SQ1.9,stochastic", residual_bits=4, motion="applied"),
 }
 """With what only some units have."""
 

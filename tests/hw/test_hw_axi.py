@@ -31,7 +31,7 @@ WATCHED = UNITS["l3"] | {
     **{"every_rail": True, "dead_after": 2},
 }
 SHARD = UNITS["l3"] | {"watchdog": ["norm_growth", "scalar_overflow"], "population": 11}
-DELAYED = UNITS["l3"] | {"delay": 1, "watchdog": ["learning_dead"], "update": "SQ1.7,stochastic", "seed": 7}
+DELAYED = UNITS["l3"] | {"delay": 1, "watchdog": ["learning_dead"], "update": "SQ1.7,stochastic", "motion": "applied", "seed": 7}
 
 
 INTENDED = UNITS["l3"] | {"motion": "intended", "step_bits": 8, "population": 11}

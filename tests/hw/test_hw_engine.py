@@ -20,8 +20,16 @@ from support.simulators import EFFORT, both_languages, refuses
 UNITS = {
     "one": SMALL | {"elements": 1, "lanes": 1},
     "l3": SMALL | {"elements": 11, "lanes": 3, "every_rail": True},
-    "residual": SMALL | {"elements": 27, "lanes": 2, "residual_bits": 3},
-    "all": SMALL | {"elements": 11, "lanes": 4, "update": "SQ1.7,stochastic,saturate", "residual_bits": 2, "every_rail": True},
+    "residual": SMALL | {"elements": 27, "lanes": 2, "residual_bits": 3, "motion": "applied"},
+    "all": SMALL
+    | {
+        "elements": 11,
+        "lanes": 4,
+        "update": "SQ1.7,stochastic,saturate",
+        "residual_bits": 2,
+        "every_rail": True,
+        "motion": "applied",
+    },
 }
 
 

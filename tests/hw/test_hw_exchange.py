@@ -38,7 +38,7 @@ etree = pytest.importorskip("lxml.etree", reason="lxml is not installed: pip ins
 
 EVERYTHING = SMALL.replace(
     **{"parity": True, "watchdog": WATCHES, "gradient_floor": 0.1, "delay": 1, "every_rail": True},
-    **{"residual_bits": 4, "update": "SQ1.9,stochastic"},
+    **{"residual_bits": 4, "update": "SQ1.9,stochastic", "motion": "applied"},
 )
 MAPS = {"small": SMALL, "real": REAL, "widest": WIDEST, "everything": EVERYTHING, **OPTIONS}
 every_map = pytest.mark.parametrize("config", MAPS.values(), ids=MAPS)

@@ -37,10 +37,10 @@ UNITS = {
     },
     "l2_streaming": {"law": "inverse_curvature", "eta": 0.1, "elements": 12, "lanes": 2, "dead_after": 2, "streaming": True},
 }
-RANDOM = {"update": "SQ1.7,stochastic,saturate"}
+RANDOM = {"update": "SQ1.7,stochastic,saturate", "motion": "applied"}
 KEPT = {
-    "one": UNITS["one"] | {"residual_bits": 2, "every_rail": True},
-    "streaming": UNITS["l3_streaming"] | {"residual_bits": 4, "every_rail": True},
+    "one": UNITS["one"] | {"residual_bits": 2, "every_rail": True, "motion": "applied"},
+    "streaming": UNITS["l3_streaming"] | {"residual_bits": 4, "every_rail": True, "motion": "applied"},
     "all": UNITS["l3"] | RANDOM | {"lanes": 4, "residual_bits": 2, "every_rail": True, "eta": "0.999", "gradient": "SQ3.5"},
 }
 """Random numbers, residuals, and counters of every rail."""
@@ -133,13 +133,13 @@ ONE_PASS = {
 
 
 INTENDED = {"motion": "intended", "step_bits": 8}
-PROJECTION = {"source": "projection", "step_bits": 8}
+PROJECTION = {"source": "projection", "motion": "intended", "step_bits": 8}
 ALONG = {
     "one": UNITS["one"] | {"motion": "intended", "step_bits": 4},
     "intended": UNITS["l3"] | INTENDED | {"elements": 29},
     "intended_streaming": UNITS["l4_streaming"] | INTENDED,
     "intended_one_pass": UNITS["l4_streaming"] | INTENDED | {"delay": 1},
-    "projection": UNITS["l3"] | PROJECTION | RANDOM | {"residual_bits": 3, "every_rail": True},
+    "projection": UNITS["l3"] | RANDOM | PROJECTION | {"residual_bits": 3, "every_rail": True},
     "projection_streaming": UNITS["l2_streaming"]
     | {"source": "projection", "watchdog": ["gradient_floor", "learning_dead"], "gradient_floor": "0.25"},
     "projection_one_pass": UNITS["l3"] | PROJECTION | {"delay": 1, "elements": 32},

@@ -115,7 +115,7 @@ UNITS = (
     Unit(
         "a direction of its own, four random bits",
         MARGIN
-        | {"elements": 9, "lanes": 4, "direction": "SQ5.3", "random_bits": 4}
+        | {"elements": 9, "lanes": 4, "direction": "SQ5.3", "random_bits": 4, "motion": "applied"}
         | formats("SQ2.6", "SQ1.6", "SQ1.6,stochastic"),
         streaming=True,
         steps=8,

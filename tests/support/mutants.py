@@ -27,7 +27,7 @@ class Mutant(NamedTuple):
     options: Mapping[str, Any] = MappingProxyType({})
 
 
-KEPT = {"update": "SQ1.6,stochastic,saturate", "residual_bits": 3, "every_rail": True}
+KEPT = {"update": "SQ1.6,stochastic,saturate", "residual_bits": 3, "every_rail": True, "motion": "applied"}
 """Random numbers, residuals, and counters of every rail."""
 
 WRAPS = {"weight": "SQ2.4,nearest_even,wrap"}
@@ -87,7 +87,7 @@ MUTANTS = [
     Mutant("lanes/update.py", "weight[0] ^ update[shift] ^ moved[0]", "0", "a residual forgets that the sum was rounded up", KEPT),
     Mutant("lanes/update.py", "(of_sum << fraction - sum_fraction)", "0", "a residual forgets what the sum dropped", KEPT),
     Mutant("lanes/update.py", "(residual << fraction - self._residual_fraction)", "(residual << fraction - self._residual_fraction - 1)", "a residual counts half", KEPT),
-    Mutant("lanes/update.py", "exact[: merged + 1].any()", "exact[merged]", "the lowest bits of a product with a residual are lost", {"residual_bits": 3}),
+    Mutant("lanes/update.py", "exact[: merged + 1].any()", "exact[merged]", "the lowest bits of a product with a residual are lost", {"residual_bits": 3, "motion": "applied"}),
     Mutant("units/core.py", "Mux(fresh, 0, self.apply.payload.residual[lane])", "self.apply.payload.residual[lane]", "after a reset the old residuals are still there", KEPT),
     Mutant("units/feed.py", "residuals.write_address.eq(written)", "residuals.write_address.eq(written + 1)", "a residual is stored a word too far", KEPT),
     # Sums and norms.

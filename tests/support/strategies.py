@@ -135,8 +135,8 @@ def configs(draw: st.DrawFn, *, plain: bool = False, **fixed: Any) -> ThrottleCo
         along = draw(st.sampled_from(["applied", "intended"] + ["projection"] * ("direction" not in values)))
     if along == "projection" and law in LAWS and "source" not in fixed:
         values["source"] = along
-    elif along == "intended" and law in LAWS:
-        values["motion"] = along
+    elif law in LAWS:
+        values["motion"] = "applied" if along == "projection" else along
     if law in LAWS and law not in ("stability_margin", "inverse_curvature"):  # whose parameters have bounds, below
         del values["growth"]
         parameters = tuple(LAWS[law].parameters)
@@ -154,8 +154,8 @@ def configs(draw: st.DrawFn, *, plain: bool = False, **fixed: Any) -> ThrottleCo
         "projection": ["projection_instant", "projection_ema", "projection"],
     }
     values |= {"alpha_min": alpha_min, "source": draw(st.sampled_from(sources[along]))}
-    if along == "intended" and "source" not in fixed:
-        values["motion"] = along
+    if along != "projection":
+        values["motion"] = along if "source" not in fixed else "applied"
     if law == "extreme":  # next to the ends of a small exponent, so that the scalars overflow and underflow
         values["exponent_bits"] = 9
         ends = st.sampled_from([Fraction(0), Fraction(1), *(3 * Fraction(2) ** octave for octave in (240, 200, -210))])

@@ -189,7 +189,7 @@ def run_arm(
             model.theta = theta
             shares.append(_accuracy(model, problem, arm))
         history.meta["tail_accuracy"] = float(np.mean(shares))
-    history.meta |= {"arm": arm.name, "seed": seed, "goal": arm.goal}
+    history.meta |= {"arm": arm.name, "seed": seed} | ({"goal": arm.goal} if arm.goal > 0 else {})
     if unfinished is not None:
         shutil.rmtree(unfinished)
     return history
@@ -287,8 +287,10 @@ def summary(history: FitHistory) -> dict[str, float]:
     made["margin_along"] = float(np.nanmax(along)) if np.isfinite(along).any() else math.nan
     safe = rate * true < 1
     made["held_back"] = float(np.mean(1 - history["alpha"][1:][safe])) if safe.any() else math.nan
-    there = np.flatnonzero(history["loss"] <= history.meta.get("goal", math.nan))
-    made["steps_to_goal"] = float(there[0]) if there.size else math.inf if history.meta.get("goal", 0) > 0 else math.nan
+    made["steps_to_goal"] = math.nan
+    if "goal" in history.meta:
+        there = np.flatnonzero(history["loss"] <= history.meta["goal"])
+        made["steps_to_goal"] = float(there[0]) if there.size else math.inf
     return made
 
 
