@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ....golden.config import ThrottleConfig
-from ....golden.network.data import Drift, Problem
+from ....golden.network.data import Drift, Problem, digits
 from ....golden.reference import FloatThrottle
 from ....golden.throttle import Datapath
 from .cell import CORRECTIONS, ESTIMATORS, Cell
@@ -23,8 +23,8 @@ from .published import LINEAR, Arm, Experiment, MakeUnit, Phase, teacher
 from .still import some_digits
 
 OPTIONS: dict[str, dict[str, str]] = {
-    "divide": {"on_still": "divide"},
-    "applied": {},
+    "divide": {"motion": "applied", "on_still": "divide"},
+    "applied": {"motion": "applied"},
     "intended": {"motion": "intended"},
     "projection": {"source": "projection"},
     "quiet": {"motion": "intended"},
@@ -81,6 +81,16 @@ NETWORK: Mapping[str, Any] = {"num_hidden": [32], "activation": "relu", "dtype":
 TEACHER_MODEL: Mapping[str, Any] = LINEAR | {"dtype": np.float64}
 
 
+FEW = 500
+"""Rows of digits that a network trains on."""
+
+
+def few_digits(seed: int) -> Problem:
+    """So few of the digits, by seed."""
+    every = digits()
+    return every.rows(np.random.default_rng(seed).permutation(len(every.inputs))[:FEW])
+
+
 def _growing(steps: int) -> Drift:
     """Fourfold inputs, from a sixth of the run over a half of it."""
     return Drift(shape="ramp", factor=4.0, begin=steps // 6, length=steps // 2)
@@ -90,13 +100,13 @@ def tasks(steps: int) -> dict[str, Task]:
     """The tasks by name; the shorter ones take two thirds of ``steps``."""
     short = -(-steps * 2 // 3)
     one = {"problem": some_digits, "eta": 0.1, "steps": steps, "drift": _growing(steps), "model": ONE_LAYER, "start": 0.0}
-    net = {"problem": some_digits, "eta": 0.2, "steps": short, "model": NETWORK}
+    net = {"problem": few_digits, "eta": 0.2, "steps": short, "model": NETWORK}
     linear = {"problem": teacher, "eta": 0.5, "steps": short, "model": TEACHER_MODEL}
     return {
         "digits": Task(says="digits, one layer, inputs that grow fourfold, full batches", goal=0.2, **one),
         "batches": Task(says="the same, batches of 256", batch=BATCH, goal=0.2, **one),
         "network": Task(says="digits, 64-32-10, a rate that it bears, full batches", goal=0.2, **net),
-        "netbatches": Task(says="the same, batches of 256", batch=BATCH, goal=0.2, **net),
+        "netbatches": Task(says="the same, batches of 125", batch=FEW // 4, goal=0.2, **net),
         "noise": Task(
             says="linear teacher, batches of 8 with noisy targets",
             score="tail_loss_held_out",
