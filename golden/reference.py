@@ -38,7 +38,7 @@ class FloatCurvature:
 
     Attributes:
         curvature, average: C and S.
-        held: whether the last step kept both because theta had not moved.
+        held: whether the last step kept both because there was no motion, by ``on_still = hold``.
     """
 
     def __init__(self) -> None:

@@ -44,7 +44,8 @@ class Registers:
 
     Exact units hold integers and :class:`~kappa_rtl.golden.formats.Scalar`; the float unit holds floats. ``A`` and ``B`` are
     the energies of the gradient's and the weights' change, ``B`` after the step; ``norm_motion`` is the root of the B
-    before it, which the step divided by. With ``delay`` the step size, and alpha, are what the next step applies.
+    before it, which the step divided by. With the source ``norm`` or ``ratio``, an intended motion or a projection they are of
+    other vectors, as docs/numerics.md says. With ``delay`` the step size, and alpha, are what the next step applies.
     """
 
     A: Any

@@ -20,10 +20,9 @@ from amaranth.lib import wiring
 
 from ..golden.config import ThrottleConfig
 from ..golden.files import write_atomically
-from ..golden.registers import MEANINGS
 from .bus.axi import AxiThrottle
 from .bus.ipxact import ipxact
-from .bus.map import throttle_map
+from .bus.map import meanings, throttle_map
 from .bus.quartus import platform_designer
 from .bus.rdl import systemrdl
 from .bus.registers import field_bits
@@ -202,6 +201,7 @@ def export(
             "comment": "what the host writes before the first step, as words by offset; all else is so after reset",
             "words": {f"{control.offset:#05x}": control.reset | 1},
         }
+    said = meanings(config)
     manifest = {
         "module": name,
         "clock": "clk",
@@ -211,7 +211,7 @@ def export(
         "sha256": hashlib.sha256(text.encode()).hexdigest(),
         "configuration": config.to_table(),
         "registers": config.registers(),
-        "meanings": {name: MEANINGS[name] for name in registers_layout(config).members if name in MEANINGS},
+        "meanings": {name: said[name] for name in registers_layout(config).members if name in said},
         "host": host,
         "widths": {
             "product": config.widths.product.signed_bits,

@@ -226,7 +226,7 @@ def throttle_map(config: ThrottleConfig, frames: str = "drop") -> RegisterMap:
         _choice("source", 8, Source, words["control_source"], "which curvature the law sees; 3 is reserved")
         if config.source.is_curvature
         else Field(name="source", lsb=8, width=2, doc=f"without effect: the law of this unit sees the {config.source.value}"),
-        _choice("on_still", 16, OnStill, words["control_on_still"], "what follows a step that moved no weight"),
+        _choice("on_still", 16, OnStill, words["control_on_still"], f"what follows a step {_standing(config)}"),
         doc="all but `run` act from the next step on, `on_still` from the step after the next end of a step",
     )
     add(
@@ -326,6 +326,18 @@ def digest(config: ThrottleConfig, frames: str, registers: RegisterMap) -> int:
 
 def _grid(config: ThrottleConfig, name: str) -> int:
     return (config.grids.gradient if name == "A" or config.intended else config.grids.weight).fraction_bits
+
+
+def _standing(config: ThrottleConfig) -> str:
+    """What ``on_still`` looks at."""
+    return "whose motion was 0" if config.intended else "that moved no weight"
+
+
+def meanings(config: ThrottleConfig) -> dict[str, str]:
+    """What each register of a step's result says, counters and flags too, in a phrase."""
+    scale = " times the step size that was applied" if config.intended else ""
+    norms = {"norm_gradient": "the root of A", "norm_motion": f"the root of the B of the step before{scale}"}
+    return {name: _meaning(config, name) for name in ("A", "B")} | norms | MEANINGS
 
 
 def _meaning(config: ThrottleConfig, name: str) -> str:

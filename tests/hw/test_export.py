@@ -203,7 +203,12 @@ def test_bit_maps_cover_each_payload_once(config: ThrottleConfig, streaming: boo
 def test_manifest_describes_the_unit(config: ThrottleConfig, streaming: bool) -> None:
     text, manifest = exported(config, streaming)
     assert manifest["sha256"] == hashlib.sha256(text.encode()).hexdigest()
-    assert manifest["meanings"] == {name: MEANINGS[name] for name in (*config.counters, *FLAGS)}
+    energies = ("A", "B", "norm_gradient", "norm_motion")
+    said = manifest["meanings"]
+    assert {name: text for name, text in said.items() if name not in energies} == {
+        name: MEANINGS[name] for name in (*config.counters, *FLAGS)
+    }
+    assert ("gradient that the step went along" in said["B"]) == ("times the step size" in said["norm_motion"]) == config.intended
     assert ThrottleConfig.from_table(manifest["configuration"]) == config
     unit: Any = export_unit(config, streaming)
     unit._MustUse__used = True

@@ -23,6 +23,8 @@ from ...style import STYLE
 from .history import Runs, of_kind
 from .panels import (
     accuracy_panel,
+    curvature_panel,
+    curvature_words,
     drift,
     grid_of,
     line,
@@ -84,6 +86,13 @@ def _throttle(runs: Runs) -> Figure:
         steps_axis(ax, runs, label=ax is axes[-1, 0])
     figure.align_ylabels()
     axes[0, 0].legend(loc="best")
+    return figure
+
+
+def _curvature(runs: Runs) -> Figure:
+    figure, axes = grid_of(9, 5.4)
+    curvature_panel(axes[0, 0], runs)
+    axes[0, 0].set_title(curvature_words(runs))
     return figure
 
 
@@ -259,6 +268,15 @@ PLOTS = (
         "average. Float and quantised runs differ where rounding is a large part of what is measured.",
         _throttle,
         ("throttled", "golden", "rtl", "unthrottled"),
+    ),
+    Plot(
+        "curvature",
+        "Three ways to find the curvature",
+        "Of the main run, whatever its law goes by: the change of the gradient over the change that was applied, over the step "
+        "that was intended, and its projection onto that step; beside them the loss' own curvature along the step, where it is "
+        "known. Rounding lengthens the applied change; what batches and rounding add to the gradient lengthens its change.",
+        _curvature,
+        ("golden", "rtl"),
     ),
     Plot(
         "distortion",

@@ -16,6 +16,7 @@ from ....golden.network.layers import Dense
 from ....golden.network.losses import loss_of
 from ....golden.reference import FloatThrottle
 from ....golden.training import hessian, schedules
+from ....golden.training.curvatures import NAMES as CURVATURES
 from ....golden.training.instrumented import Step, TrainingWarning
 from ....golden.training.linear import DIVERGENCE_LOSS, StepRow, counts, fractions
 from ....golden.training.metrics import LOST
@@ -100,6 +101,7 @@ class _Observer(Stateful):
             "cosine": row["update_cosine"],
             "radius_ratio": row["update_radius_ratio"],
             **fractions(self._counts, before, len(step.theta)),
+            **{name: row[name] for name in (*CURVATURES, "curvature_true")},
             **{name: row[name] for name in LOST},
         }
         self._take(StepRow(step.step, step.record, step.handed, metrics, bool(row["diverged"])))

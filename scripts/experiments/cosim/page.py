@@ -17,7 +17,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ....golden.files import write_atomically
-from ....golden.training.curvatures import NAMES as CURVATURES
 from ....golden.training.metrics import METRICS
 from .figures import PLOTS, Plot, draw
 from .history import TAIL, Runs, observations, of_kind, summary_table
@@ -50,7 +49,7 @@ def write_report(out: Path, summary: Mapping[str, Any], runs: Runs) -> None:
         table=summary_table(runs),
         figures=figures,
         observations=observations(runs),
-        metrics={name: text for name, text in METRICS.items() if name not in (*CURVATURES, "curvature_true")},  # in no file
+        metrics=METRICS,
         tail=TAIL,
     )
     write_atomically(out / "index.html", page.encode("utf-8"))

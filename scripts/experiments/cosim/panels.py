@@ -13,7 +13,7 @@ from matplotlib.projections.polar import PolarAxes
 from matplotlib.ticker import LogFormatterMathtext, MaxNLocator
 from numpy.typing import NDArray
 
-from ...style import COLOURS, LIMIT, NARROW_COLOURS
+from ...style import COLOURS, LIMIT, NARROW_COLOURS, PALETTE
 from .history import TAIL, Floats, RunHistory, Runs, ending, of_kind
 
 NARROW_STYLES = ("-", "--", "-.", ":")
@@ -173,6 +173,35 @@ def margin_words(runs: Runs) -> str:
         return f"The full step reaches {full:.3g}; the throttled one stays below 2"
     ending = float(np.mean(shown[0]["alpha_eta_lambda_max"][-TAIL:]))
     return f"The full step reaches {full:.3g}; the throttled one peaks at {peak:.3g}, ends at {ending:.3g}"
+
+
+WAYS = {"curvature_applied": "applied", "curvature_intended": "intended", "curvature_projection": "projection"}
+"""The ways to find a curvature, and what each is called."""
+
+
+def curvature_panel(ax: Axes, runs: Runs) -> None:
+    run = of_kind(runs, "rtl", "golden")[0]
+    drift(ax, runs)
+    shown = [("curvature_true", "true, along the step", "#222222", 2.6)] if np.isfinite(run["curvature_true"]).any() else []
+    shown += [(name, text, colour, 1.3) for (name, text), colour in zip(WAYS.items(), PALETTE, strict=False)]
+    for name, text, colour, width in shown:
+        values = run[name]
+        ax.plot(np.where(values > 0, values, np.nan), color=colour, lw=width, label=text)
+    values = positive(*[run[name] for name, *_ in shown])
+    log_axis(ax, *(float(values.min()) / 1.25, float(values.max()) * 1.25) if values.size else (0.1, 1.0))
+    ax.set_ylabel("curvature (loss / weight²)")
+    steps_axis(ax, runs)
+    ax.legend(loc="best")
+
+
+def curvature_words(runs: Runs) -> str:
+    run = of_kind(runs, "rtl", "golden")[0]
+    true = run["curvature_true"]
+    true = np.where(true > 0, true, np.nan)
+    if not np.isfinite(true).any():
+        return "Three ways to find the curvature"
+    seen = ", ".join(f"{text} {np.nanmedian(run[name] / true):.2f}" for name, text in WAYS.items() if (run[name] > 0).any())
+    return f"Times the true curvature (median): {seen}"
 
 
 def accuracy_panel(ax: Axes, runs: Runs) -> None:

@@ -99,9 +99,16 @@ def _growing(steps: int) -> Drift:
 def tasks(steps: int) -> dict[str, Task]:
     """The tasks by name; the shorter ones take two thirds of ``steps``."""
     short = -(-steps * 2 // 3)
-    one = {"problem": some_digits, "eta": 0.1, "steps": steps, "drift": _growing(steps), "model": ONE_LAYER, "start": 0.0}
-    net = {"problem": few_digits, "eta": 0.2, "steps": short, "model": NETWORK}
-    linear = {"problem": teacher, "eta": 0.5, "steps": short, "model": TEACHER_MODEL}
+    one: dict[str, Any] = {
+        "problem": some_digits,
+        "eta": 0.1,
+        "steps": steps,
+        "drift": _growing(steps),
+        "model": ONE_LAYER,
+        "start": 0.0,
+    }
+    net: dict[str, Any] = {"problem": few_digits, "eta": 0.2, "steps": short, "model": NETWORK}
+    linear: dict[str, Any] = {"problem": teacher, "eta": 0.5, "steps": short, "model": TEACHER_MODEL}
     return {
         "digits": Task(says="digits, one layer, inputs that grow fourfold, full batches", goal=0.2, **one),
         "batches": Task(says="the same, batches of 256", batch=BATCH, goal=0.2, **one),

@@ -73,7 +73,7 @@ class _Rows:
             write_atomically(path, "".join(f"{line}\n" for line in lines[:-1]).encode())
 
     def add(self, kept: str, one: tuple[str, int], row: Row) -> None:
-        line = {"key": kept, "arm": one[0], "seed": one[1], "row": {name: repr(value) for name, value in row.items()}}
+        line = {"key": kept, "arm": one[0], "seed": one[1], "row": {name: repr(float(value)) for name, value in row.items()}}
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
