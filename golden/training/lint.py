@@ -25,6 +25,15 @@ SHORT = 4
 """A last batch of fewer than this part of the others' rows: its noise is more than twice theirs."""
 
 
+CHI = {
+    "applied": ((4, 0.3), (6, 0.6), (8, 1.5)),
+    "intended": ((6, 1.5),),
+    "projection": ((4, 1.0), (6, 1.5)),
+}
+"""How the curvature is found where rounding moves the weights: up to so many fraction bits of them, the largest chi that holds a
+run. Measured by ``kappa-rtl train curvature --full`` on weights of a size of about 1."""
+
+
 class TrainingWarning(UserWarning):
     """The run is sound as a computation, and will probably not show what it was made for."""
 
@@ -51,7 +60,7 @@ def lints(
     """
     found = [*_wraps(config, precision)]
     if isinstance(config, ThrottleConfig):
-        found += [*_grids(config), *_memory(config)]
+        found += [*_grids(config), *_memory(config), *_chi(config)]
     if config.enabled and estimator == "naive" and _curved(config):
         found += [*_noise(config)] if minibatch else []
         if 0 < rest * SHORT <= batch_size:
@@ -108,6 +117,24 @@ def _grids(config: ThrottleConfig) -> Iterator[str]:
         yield (
             f"weight = {grids.weight.name} swallows updates: at eta = {eta:g} no element of the gradient below {least:.2g} moves "
             f"a weight; take more fraction bits of weight and update, residual_bits = 4, or an update that rounds stochastically"
+        )
+
+
+def _chi(config: ThrottleConfig) -> Iterator[str]:
+    """A chi under which rounding hides the curvature."""
+    bits, source = config.grids.weight.fraction_bits, Source(config.source)
+    rounds = "rounds at random" if config.stochastic else "keeps a residual" if config.residual_bits else ""
+    if not (config.enabled and rounds and config.to_table().get("law") == "stability_margin"):
+        return
+    way = "projection" if source.is_projection else str(config.motion)
+    chi = float(config.num) * float(config.eta) / float(config.gain)
+    most = next((chi for width, chi in CHI[way] if bits <= width), math.inf)
+    if chi > most * (1 + 1e-9):  # chi is a quotient
+        found = way if way == "projection" else f"{way} motion"
+        other = "motion = intended, or " if way == "applied" else ""
+        yield (
+            f"chi = {chi:g} is too large for the {found} of weights of {bits} fraction bits and an update that {rounds}: C comes "
+            f"out too small, and the run is let go too far; take {other}chi of at most {most:g}"
         )
 
 

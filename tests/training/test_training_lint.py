@@ -128,6 +128,36 @@ def test_steps_and_updates_that_the_grids_hardly_hold() -> None:
     assert lints(unit(**narrow, residual_bits=4)) == [] == lints(unit(**narrow | {"update": "SQ2.8,stochastic"}))
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"motion": "applied"}, "chi = 1.5 is too large for the applied motion of weights of 6 fraction bits and an update that "
+         "keeps a residual: C comes out too small, and the run is let go too far; take motion = intended, or chi of at most 0.6"),
+        ({"motion": "applied", "weight": "SQ2.4", "update": "SQ1.4,stochastic", "residual_bits": 0, "chi": 0.6},
+         "chi = 0.6 is too large for the applied motion of weights of 4 fraction bits and an update that rounds at random"),
+        ({"source": "projection", "weight": "SQ2.4"}, "chi = 1.5 is too large for the projection of weights of 4 fraction bits"),
+        ({"chi": 1.9}, "chi = 1.9 is too large for the intended motion of weights of 6 fraction bits"),
+        ({}, ""),
+        ({"motion": "applied", "chi": 0.6}, ""),
+        ({"motion": "applied", "weight": "SQ2.10"}, ""),
+        ({"motion": "applied", "residual_bits": 0}, ""),
+        ({"motion": "applied", "enabled": False}, ""),
+        ({"motion": "applied", "law": "adgd"}, ""),
+    ],
+)  # fmt: skip
+def test_a_chi_under_which_rounding_hides_the_curvature(options: dict[str, Any], said: str) -> None:
+    given = {
+        "law": "stability_margin",
+        "elements": 4,
+        "eta": 0.1,
+        "weight": "SQ2.6",
+        "update": "SQ1.6",
+        "residual_bits": 4,
+    } | options
+    found = [message for message in lints(ThrottleConfig.from_table(given)) if message.startswith("chi")]
+    assert found == [] if not said else found[0].startswith(said)
+
+
 @pytest.mark.parametrize(("on_still", "first", "said"), [("divide", 0, True), ("release", 0, False), ("divide", 0.1, False)])
 def test_a_schedule_from_0_under_the_published_division(on_still: str, first: float, said: bool) -> None:
     config = ThrottleConfig.stability_margin(elements=4, eta=0.1, on_still=on_still)

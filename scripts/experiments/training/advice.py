@@ -1,14 +1,93 @@
-"""What a sweep says of width, rounding, estimator and chi: the table of the rules page."""
+"""What a sweep says of width, rounding, estimator and chi: the table of the rules page.
+
+A score is the mean accuracy over the tasks that have one: the mean of their medians over the seeds, and of their extremes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 
-from tabulate import tabulate
-
+from .cell import ESTIMATORS, Cell
 from .sweep import Spread
 
+Spreads = Mapping[str, Mapping[str, Spread]]
 
-def advice(spreads: Mapping[str, Mapping[str, Spread]]) -> str:
-    """A line an arm."""
-    return tabulate([[name, row["tail_accuracy"][0], row["tail_loss"][0]] for name, row in spreads.items()])
+NEAR = 0.02
+"""Scores that differ by less are alike: the draws of the data move them by as much."""
+
+PUBLISHED_CHI = 1.5
+FLOAT = 0
+
+HEAD = ("weights", "rounding", f"published, chi {PUBLISHED_CHI:g}", "applied", "intended", "projection")
+
+
+def score(spreads: Spreads, tasks: Sequence[str], cell: Cell) -> Spread:
+    """Of a cell over tasks that have an accuracy; NaN where the sweep has none of it."""
+    found = [spreads.get(cell._replace(task=task).name, {}).get("tail_accuracy", (math.nan,) * 3) for task in tasks]
+    middle, least, most = (fmean(one[i] for one in found) for i in range(3))
+    return middle, least, most
+
+
+def rated(spreads: Spreads) -> list[str]:
+    """The tasks that have an accuracy."""
+    cells = {name: Cell.of(name) for name in spreads}
+    return list(dict.fromkeys(c.task for name, c in cells.items() if not math.isnan(spreads[name]["tail_accuracy"][0])))
+
+
+def kinds(spreads: Spreads) -> list[tuple[int, str]]:
+    """Widths and roundings in the order of the table, float last."""
+    found = list(dict.fromkeys((cell.bits, cell.rounding) for cell in map(Cell.of, spreads)))
+    return sorted(found, key=lambda kind: kind[0] or math.inf)
+
+
+def chis(spreads: Spreads) -> list[float]:
+    """Those of the sweep, ascending."""
+    return sorted({cell.chi for cell in map(Cell.of, spreads)} - {0.0})
+
+
+def rows(spreads: Spreads) -> list[list[str]]:
+    """The table: a row a width and rounding, a cell an estimator."""
+    tasks, made = rated(spreads), []
+    for bits, rounding in kinds(spreads):
+        published = Cell(tasks[0], bits, rounding, "divide" if rounding == "nearest" else "applied", PUBLISHED_CHI)
+        cells = [_shown(score(spreads, tasks, published))]
+        for estimator in ESTIMATORS[1:]:
+            over = {chi: score(spreads, tasks, published._replace(estimator=estimator, chi=chi)) for chi in chis(spreads)}
+            known = {chi: found for chi, found in over.items() if not math.isnan(found[0])}
+            cells.append(_best(known) if known else "–")
+        made.append([f"{bits} bits" if bits else "float", rounding.replace("_", " of ") if bits else "–", *cells])
+    return made
+
+
+def _best(over: Mapping[float, Spread]) -> str:
+    """The best score over chi, and the chi beside the best that are as good."""
+    best = max(over, key=lambda chi: over[chi][0])
+    low, high = best, best
+    alike = [chi for chi in sorted(over) if over[chi][0] > over[best][0] - NEAR]
+    for chi in reversed([chi for chi in sorted(over) if chi < best]):
+        if chi not in alike:
+            break
+        low = chi
+    for chi in (chi for chi in sorted(over) if chi > best):
+        if chi not in alike:
+            break
+        high = chi
+    span = f"chi {low:g}" if low == high else f"chi {low:g}..{high:g}"
+    return f"{_shown(over[best])}, {span}"
+
+
+def _shown(found: Spread) -> str:
+    middle, least, most = found
+    return "–" if math.isnan(middle) else f"{_digits(middle)} ({_digits(least)}-{_digits(most)})"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.2f}".removeprefix("0") if value < 0.995 else f"{value:.2f}"
+
+
+def advice(spreads: Spreads) -> str:
+    """The table as Markdown."""
+    lines = [HEAD, ["---"] * len(HEAD), *rows(spreads)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
