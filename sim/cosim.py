@@ -214,6 +214,11 @@ class RtlThrottle(Stateful):
         """Always refused, as :meth:`state_dict` is."""
         raise ValueError(_UNREADABLE)
 
+    def load_weights(self, weights: ArrayLike, *, codes: bool | None = None) -> None:
+        """Put other weights in the place of theta, between two steps, as in golden; all else stays."""
+        self._theta = _vector(weights, self._config, self._config.grids.weight, "weights", codes)
+        self._loaded = False
+
     def set_rate(self, eta: Real) -> None:
         """Change the learning rate, between two steps, as :meth:`kappa_rtl.golden.throttle.Throttle.set_rate` does."""
         self._words |= constant_words(self._config.scalar, self._config.constants_at(eta))

@@ -119,6 +119,21 @@ def test_a_direction_needs_the_streaming_variant() -> None:
         rtl.step(zeros, zeros)
 
 
+def test_other_weights_in_the_midst() -> None:
+    """As in golden, where the step after them measures its own motion and none between them and what was there."""
+    config = hardware()
+    rng = np.random.default_rng(2)
+    golden = Throttle(config, np.zeros(config.elements))
+    with RtlThrottle(config, np.zeros(config.elements)) as rtl:
+        for step in range(6):
+            if step == 3:
+                for unit in (golden, rtl):
+                    unit.load_weights(np.arange(config.elements) % 7 - 3, codes=True)
+            gradient = rng.integers(-99, 99, config.elements, dtype=np.int16)
+            wanted, found = (unit.step(gradient, codes=True) for unit in (golden, rtl))
+            assert found.registers == wanted.registers and (found.theta == wanted.theta).all()
+
+
 def test_restart_refuses_other_hardware() -> None:
     config = hardware()
     with (
