@@ -251,12 +251,13 @@ def checks(config: ThrottleConfig, records: list[StepRecord]) -> list[str]:
     """
     found: set[str] = set()
     unit, motion, average = Decide(config), 0, ZERO
+    decided, size = config.initial_step, 0  # for the step to come, and what the last one was made with
     one, half = config.scalar.one, 1 << config.mantissa_bits - 1
     most, _ = step_size(config.step, one, config.constants["eta"])
     for record in records:
         now = record.registers
-        decision = unit.decide(now.A, motion)
-        motion = now.B
+        decision = unit.decide(now.A, motion, not now.still if config.asks_moved else None, size)
+        motion, size, decided = now.B, decided if config.delay else now.step_size, now.step_size
         if any(getattr(now, name) != value for name, value in decision._asdict().items()):
             found.add("scalars")
         scalars = (now.norm_gradient, now.norm_motion, now.curvature, now.ema, now.alpha)

@@ -23,6 +23,7 @@ from kappa_rtl.sim.stress.faults import (
     Outcome,
     Upset,
     Workload,
+    checks,
     groups,
     judge,
     modules,
@@ -138,6 +139,21 @@ def test_checks_of_a_host(golden: list[StepRecord]) -> None:
     }
     for what, (changed, want) in cases.items():
         assert judge(UPSET, CONFIG, golden, struck(golden, {4: changed}), False).checks == want, what
+
+
+ALONG = ({"motion": "intended"}, {"source": "projection"})
+
+
+@pytest.mark.parametrize("options", [{"delay": 1}, {"law": "trust_ratio"}, *ALONG, *(one | {"delay": 1} for one in ALONG)])
+def test_a_host_computes_the_scalars_of_every_unit(options: dict[str, Any]) -> None:
+    """Nothing is found where nothing was struck, whatever A and B are of; a struck B is."""
+    table = CONFIG.to_table() | {"law": "stability_margin"} | options
+    if table["law"] == "trust_ratio":
+        del table["chi"]
+    config = ThrottleConfig.from_table({name: value for name, value in table.items() if name != "motion" or "motion" in options})
+    records = Workload(config, 1).records
+    assert checks(config, records) == []
+    assert "scalars" in checks(config, struck(records, {4: {"B": records[4].registers.B * 2}}))
 
 
 # ------------------------------------------------------------------------------------------------ what is kept
