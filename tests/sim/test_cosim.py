@@ -349,6 +349,25 @@ def test_bad_files_are_refused_by_field_value_and_rule(tmp_path: Path, text: str
         Job.read(path)
 
 
+def test_the_narrow_runs_of_a_job(tmp_path: Path) -> None:
+    """Each differs in what becomes of a small update, and has the motion that is the default for its rounding."""
+    runs = Job.read().narrow_runs
+    seen = {name: (str(c.grids.update), c.residual_bits, str(c.motion), str(c.on_still)) for name, c in runs.items()}
+    assert seen == {
+        "divide": ("SQ1.9", 0, "applied", "divide"),
+        "release": ("SQ1.9", 0, "applied", "release"),
+        "stochastic": ("SQ1.6,stochastic,saturate", 0, "intended", "release"),
+        "residual": ("SQ1.6", 4, "intended", "release"),
+    }
+    assert all(str(config.grids.weight) == "SQ2.6" for config in runs.values())
+    (tmp_path / "job.toml").write_text("[throttle]\nsource = 'projection'\n")
+    runs = Job.read(tmp_path / "job.toml").narrow_runs
+    assert list(runs) == ["nearest", "stochastic", "residual"] and {str(c.motion) for c in runs.values()} == {"intended"}
+    (tmp_path / "job.toml").write_text("[throttle]\nlaw = 'trust_ratio'\nresidual_bits = 3\nupdate = 'SQ1.15,stochastic'\n")
+    runs = Job.read(tmp_path / "job.toml").narrow_runs
+    assert {str(c.motion) for c in runs.values()} == {"applied"} and runs["nearest"].residual_bits == 0
+
+
 def test_rows_may_be_held_out() -> None:
     """They are the seed's choice, no step sees them, and their accuracy is that of the weights after the step."""
     job = Job.read(None, steps=2, held_out=300)

@@ -232,8 +232,8 @@ class Job:
         looks = Source(lost.source).is_curvature and not lost.intended
         nearest = {"divide": lost.replace(on_still=OnStill.DIVIDE), "release": lost} if looks else {"nearest": lost}
         return nearest | {
-            "stochastic": lost.replace(update=replace(update, rounding=Rounding.STOCHASTIC).name, motion=None),
-            "residual": lost.replace(update=kept.name, residual_bits=KEPT, motion=None),
+            "stochastic": lost.replace(update=str(replace(update, rounding=Rounding.STOCHASTIC)), motion=None),
+            "residual": lost.replace(update=str(kept), residual_bits=KEPT, motion=None),
         }
 
     def narrow_title(self, name: str) -> str:

@@ -186,7 +186,8 @@ def curvature_panel(ax: Axes, runs: Runs) -> None:
     shown += [(name, text, colour, 1.3) for (name, text), colour in zip(WAYS.items(), PALETTE, strict=False)]
     for name, text, colour, width in shown:
         values = run[name]
-        ax.plot(np.where(values > 0, values, np.nan), color=colour, lw=width, label=text)
+        dashed = (0, (4, 2)) if text == "intended" else "-"  # over the applied one, with which it may coincide
+        ax.plot(np.where(values > 0, values, np.nan), color=colour, lw=width, ls=dashed, label=text)
     values = positive(*[run[name] for name, *_ in shown])
     log_axis(ax, *(float(values.min()) / 1.25, float(values.max()) * 1.25) if values.size else (0.1, 1.0))
     ax.set_ylabel("curvature (loss / weight²)")
