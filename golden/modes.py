@@ -46,7 +46,10 @@ class Source(enum.StrEnum):
 
 
 class Motion(enum.StrEnum):
-    """Which length of a step the curvature is measured along; see :attr:`ThrottleConfig.default_motion` for the default."""
+    """Which length of a step the curvature is measured along; not given, intended where the applied one is mostly rounding.
+
+    That is with a projection; and with any other curvature where the update rounds at random or a residual is kept.
+    """
 
     APPLIED = "applied"  #: that of theta' - theta, as published
     INTENDED = "intended"  #: that of step * D, before any rounding
