@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 
-from kappa_rtl.golden.config import ThrottleConfig
+from kappa_rtl.golden.config import Source, ThrottleConfig
 from kappa_rtl.golden.formats import Fixed
 
 from . import wide
@@ -37,14 +37,14 @@ class Contract:
 
     Args:
         m: the module in which the wires are built.
-        config: of a unit with a curvature source, without residuals and random numbers.
+        config: of a unit with a curvature source or a projection, without residuals and random numbers.
         gradient, previous, weight, direction: a signed value for each element; ``previous`` zero in the first step.
         step: the step size, in ulps of its grid.
 
     Attributes:
-        a, b: the energies.
+        a, b: the energies; moved: whether a weight has moved.
         update, weight: of each element, y and theta'.
-        changes, motions: of each element, what A and B sum the squares of.
+        changes, motions: of each element, what A and B sum the squares of; A of a projection sums no squares.
         counts: by the name of a counter, for each element whether it counts.
     """
 
@@ -75,7 +75,13 @@ class Contract:
         self.weight = [self.wire(wide.fitted(value, w)) for value in self.on_weight_grid]
         self.changes = [self.wire(new - old) for new, old in zip(gradient, previous, strict=True)]
         self.motions = [self.wire(new - old) for new, old in zip(self.weight, weight, strict=True)]
+        self.moved = self.wire(Cat(*(value != 0 for value in self.motions)).any())
+        if config.intended:
+            self.motions = list(direction)
         self.a, self.b = (self.wire(self.added([value * value for value in values])) for values in (self.changes, self.motions))
+        if Source(config.source).is_projection:
+            sums = self.wire(self.added([old * (old - new) for new, old in zip(gradient, previous, strict=True)]))
+            self.a = self.wire(Mux(sums < 0, 0, sums))
         self.counts = {
             "gradient_saturated": [on_rail(value, g) for value in gradient],
             "gradient_near_rail": [near_rail(value, g) for value in gradient],

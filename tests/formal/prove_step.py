@@ -42,7 +42,8 @@ class Core:
     on its way holds what follows from its elements.
 
     Args:
-        package, config: of the core: a curvature source, no residuals, random numbers, watchdog or shards; at most four lanes.
+        package, config: of the core: a curvature source or projection, no residuals, random numbers, watchdog or shards; at most
+            four lanes. With an intended motion there are the promises alone, for a proof of so many cycles.
         brisk: have everything given and answered at once and never a reset, which finds the trace of a fault sooner.
     """
 
@@ -78,6 +79,9 @@ class Core:
         if brisk:
             self.h.assume(dut.absorb.valid & dut.apply.valid & self.decide.i.ready & self.decide.o.valid & ~ResetSignal())
         self._promise()
+        self._count_time()
+        if config.intended:
+            return
         self._place_beats()
         self._place_states()
         for lane in range(config.lanes):
@@ -158,6 +162,8 @@ class Core:
         h.claim("the scalar part is given A once it is whole, and B at the end", given, when=decide.i.valid)
         h.claim("A is exact", decide.i.payload == owed.a, when=decide.i.valid & absorbs)
         h.claim("B is exact", decide.i.payload == owed.b, when=decide.i.valid & ends)
+        if self.config.intended:
+            h.claim("whether a weight moved", decide.moved == owed.moved, when=decide.i.valid & ends)
         h.claim("the step is awaited after A", phase == DECIDES, when=decide.o.ready)
         h.claim("a weight is taken while one is missing", applies & (self.applied < beats), when=self.applies)
         h.claim("a beat is given back for one that was taken", self.updated < self.applied, when=dut.updated.valid)
@@ -391,13 +397,9 @@ class Core:
             h.lemma(f"total {i}", inside[f"counters.total{i}"] == turned, when=~inside["counters.clears"])
             h.lemma(f"total {i} is cleared", self.before[names[i]] == 0, when=inside["counters.clears"])
 
-    def _keep_time(self) -> None:
-        """The cycles of a step in which nobody outside is waited for are bounded: no stall is the core's own, and it never stands still.
-
-        The lemma says how many of them are left, from the state and from where the last beat of the pass is.
-        """
-        h, dut, decide, beats, state, squares = self.h, self.dut, self.decide, self.config.beats, self.state, self.squares
-        valid, whole, offers, added = self.inside["update.valid"], self.inside["sum.whole"], self.inside["offers"], self.added
+    def _count_time(self) -> None:
+        """The cycles of a step in which nobody outside is waited for are bounded: no stall is the core's own, and it never stands still."""
+        h, dut, decide = self.h, self.dut, self.decide
         waits = [port.ready & ~port.valid for port in (dut.absorb, dut.apply, decide.o)]
         waits += [port.valid & ~port.ready for port in (dut.updated, dut.registers, decide.i)]
         own = ~self.number(*waits).any()
@@ -407,6 +409,12 @@ class Core:
         with h.m.Elif(own):
             h.m.d.sync += time.eq(time + 1)
         h.claim("a step takes no more cycles than promised", time <= self.most)
+        self.time = time
+
+    def _keep_time(self) -> None:
+        """How many cycles of a step are left, from the state and from where the last beat of the pass is."""
+        h, time, beats, state, squares = self.h, self.time, self.config.beats, self.state, self.squares
+        valid, whole, offers, added = self.inside["update.valid"], self.inside["sum.whole"], self.inside["offers"], self.added
 
         def left(passed: Value, missing: Value, stages: Sequence[tuple[Value, Value]], after: int) -> Value:
             """Of a pass, with the stages that a beat passes, and the number of the beat in each."""
@@ -449,6 +457,7 @@ def small(**changes: Any) -> ThrottleConfig:
 
 ONE_LANE, TWO_LANES = small(elements=2, lanes=1), small(elements=3, lanes=2)
 WHAT = "A, B, y, theta', counters exact for every element, as the contract has them; order; no beat lost or counted twice; clear; cycles; whatever the scalar part answers"
+ALONG = "A, B, whether a weight moved, y, theta', counters exact for every element, as the contract has them; order; cycles; whatever the scalar part answers, where nobody waits"
 PROOFS = [
     Proof(
         "core, 2 elements, 1 lane",
@@ -494,5 +503,30 @@ PROOFS = [
         depth=3,
         solver="bitwuzla",
         mutants=(Mutant("units/core.py", "takes = Signal(init=1)", "takes = Signal(init=1, reset_less=True)", "a pass outlives a reset"),),
+    ),
+    Proof(
+        "core, intended motion, 2 elements, 1 lane",
+        ALONG,
+        lambda package: Core(package, ONE_LANE.replace(motion="intended"), brisk=True).h,
+        "bound",
+        depth=34,
+        solver="bitwuzla",
+        mutants=(
+            Mutant("units/core.py", "with m.Elif(left & differs.any()):", "with m.Elif(left & differs.all() & 0):", "no weight ever moves"),
+            Mutant("units/core.py", "beat, operand = Mux(applying, self.apply.payload.direction[lane], self", "beat, operand = Mux(applying, self.apply.payload.weight[lane], self", "B is of the weights"),
+            Mutant("units/core.py", "over.eq(total.o.valid & counted_all & ~applies)", "over.eq(total.o.valid)", "the registers are offered before the last weight is counted"),
+        ),
+    ),
+    Proof(
+        "core, projection, 1 element, 1 lane",
+        ALONG,
+        lambda package: Core(package, ONE_LANE.replace(source="projection", elements=1), brisk=True).h,
+        "bound",
+        depth=42,
+        solver="bitwuzla",
+        mutants=(
+            Mutant("units/core.py", "return Mux(found[-1], 0, found[:-1]) if found.shape().signed else found", "return found[:-1] if found.shape().signed else found", "a sum below zero is a large A"),
+            Mutant("units/core.py", "hushes.eq(first & ~applying)", "hushes.eq(0)", "after a reset the old gradient is still there"),
+        ),
     ),
 ]  # fmt: skip
