@@ -91,3 +91,36 @@ def advice(spreads: Spreads) -> str:
     """The table as Markdown."""
     lines = [HEAD, ["---"] * len(HEAD), *rows(spreads)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+DETAILS = (
+    ("digits", "margin_along", "largest alpha * eta * curvature, digits"),
+    ("batches", "margin_along", "the same, batches"),
+    ("network", "held_back", "held back, network"),
+    ("netbatches", "held_back", "held back, netbatches"),
+    ("network", "steps_to_goal", "steps to the loss, network"),
+    ("noise", "tail_loss_held_out", "loss, noise"),
+    ("outliers", "tail_loss", "loss, outliers"),
+)
+"""Of which task and column the second table speaks, and what it calls them."""
+
+DETAILED = ("nearest", "stochastic", "residual_4")
+
+
+def details(spreads: Spreads) -> str:
+    """What the published chi leaves of margin, freedom and loss, as Markdown: applied / intended / projection in each cell."""
+    lines = [["weights", "rounding", *(what for *_, what in DETAILS)], ["---"] * (2 + len(DETAILS))]
+    for bits, rounding in kinds(spreads):
+        if rounding not in (*DETAILED, "none") or bits == 4:
+            continue
+        cells = []
+        for task, column, _ in DETAILS:
+            some = [Cell(task, bits, rounding, estimator, PUBLISHED_CHI).name for estimator in ESTIMATORS[1:]]
+            cells.append(" / ".join(_plain(spreads[name][column][0]) if name in spreads else "–" for name in some))
+        lines.append([f"{bits} bits" if bits else "float", rounding.replace("_", " of ") if bits else "–", *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _plain(value: float) -> str:
+    """Two digits; never for what did not happen."""
+    return "never" if math.isinf(value) else "–" if math.isnan(value) else f"{value:.2g}" if value < 100 else f"{value:.0f}"
