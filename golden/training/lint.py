@@ -27,7 +27,7 @@ SHORT = 4
 
 CHI = {
     "applied": ((4, 0.3), (6, 0.6), (8, 1.5)),
-    "intended": ((6, 1.5),),
+    "intended": ((4, 1.5),),
     "projection": ((4, 1.0), (6, 1.5)),
 }
 """How the curvature is found where rounding moves the weights: up to so many fraction bits of them, the largest chi that holds a
