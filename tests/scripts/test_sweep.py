@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.golden.throttle import Throttle
 from kappa_rtl.scripts.experiments.training import sweep as sweeping
-from kappa_rtl.scripts.experiments.training.advice import advice, rows
+from kappa_rtl.scripts.experiments.training.advice import advice, details, rows
 from kappa_rtl.scripts.experiments.training.cell import Cell
 from kappa_rtl.scripts.experiments.training.corrections import MixedThrottle, QuietThrottle
 from kappa_rtl.scripts.experiments.training.curvature import Outliers, experiment_curvature
@@ -20,6 +20,7 @@ from kappa_rtl.scripts.experiments.training.curvature_figures import overview
 from kappa_rtl.scripts.experiments.training.published import Arm, Experiment
 from kappa_rtl.scripts.experiments.training.sweep import read_spreads, sweep, written
 from kappa_rtl.scripts.main import main
+from support import ROOT
 
 KINDS = {"widths": (8,), "roundings": ("nearest", "residual_4"), "chis": (1.5,)}
 
@@ -101,6 +102,12 @@ def test_table_and_picture(swept: Path) -> None:
     assert found[-1][4] == "–", "in float both motions are one"
     assert advice(spreads).count("\n") == len(found) + 1
     assert overview(spreads).startswith(b"\x89PNG")
+
+
+def test_the_page_has_the_tables_of_its_file() -> None:
+    spreads, page = read_spreads(ROOT / "docs" / "curvature.csv"), (ROOT / "docs" / "rules.md").read_text()
+    for name, made in (("curvature", advice), ("details", details)):
+        assert page.partition(f"<!-- {name} -->\n")[2].partition("\n<!-- end -->")[0] == made(spreads)
 
 
 def test_the_best_chi_and_its_neighbours() -> None:

@@ -96,8 +96,8 @@ def advice(spreads: Spreads) -> str:
 DETAILS = (
     ("digits", "margin_along", "largest alpha * eta * curvature, digits"),
     ("batches", "margin_along", "the same, batches"),
-    ("network", "held_back", "held back, network"),
-    ("netbatches", "held_back", "held back, netbatches"),
+    ("network", "held_back", "held back, network, %"),
+    ("netbatches", "held_back", "held back, netbatches, %"),
     ("network", "steps_to_goal", "steps to the loss, network"),
     ("noise", "tail_loss_held_out", "loss, noise"),
     ("outliers", "tail_loss", "loss, outliers"),
@@ -116,11 +116,13 @@ def details(spreads: Spreads) -> str:
         cells = []
         for task, column, _ in DETAILS:
             some = [Cell(task, bits, rounding, estimator, PUBLISHED_CHI).name for estimator in ESTIMATORS[1:]]
-            cells.append(" / ".join(_plain(spreads[name][column][0]) if name in spreads else "–" for name in some))
+            cells.append(" / ".join(_plain(spreads[name][column][0], column) if name in spreads else "–" for name in some))
         lines.append([f"{bits} bits" if bits else "float", rounding.replace("_", " of ") if bits else "–", *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _plain(value: float) -> str:
-    """Two digits; never for what did not happen."""
+def _plain(value: float, column: str) -> str:
+    """Two digits, a share in percent; never for what did not happen."""
+    if column == "held_back":
+        return f"{100 * value:.0f}"
     return "never" if math.isinf(value) else "–" if math.isnan(value) else f"{value:.2g}" if value < 100 else f"{value:.0f}"

@@ -89,9 +89,9 @@ def _heat(ax: Axes, spreads: Spreads, task: str, rows: Sequence[tuple[int, str]]
         held = of("tail_loss_held_out")
         loss = of("tail_loss") if np.isnan(held).all() else held
         shown, label, span = (
-            -np.log10(np.clip(loss / np.nanmin(loss), 1, 1e4)),
+            -np.log10(loss / np.nanmin(loss)),
             "loss, times the best (log10, negative)",
-            (-4.0, 0.0),
+            (-5.0, 0.0),
         )
     image = ax.imshow(shown, aspect="auto", cmap="viridis", interpolation="nearest", vmin=span[0], vmax=span[1])
     ax.figure.colorbar(image, ax=ax, shrink=0.5, label=label, location="bottom")
