@@ -66,7 +66,8 @@ class ThrottleConfig:
         rho: weight of the new curvature in the moving average, 0..1.
         eps: added to ||dtheta|| before the division.
         motion: see :class:`Motion`; not given, ``applied``, or ``intended`` with the source ``projection``, and with one of
-            curvature where the update rounds at random or a residual is kept.
+            curvature where the update rounds at random or a residual is kept. A file that a command has written has it always;
+            ``replace`` takes one that equals the default as not given.
         ema_start, on_still: see :class:`EmaStart`, :class:`OnStill`.
         enabled: whether alpha scales the step; if not it is only reported.
         dead_after: still steps in a row that raise ``learning_dead``.
@@ -216,9 +217,10 @@ class ThrottleConfig:
         if self.motion is Motion.INTENDED and not source.is_curvature:
             raise ValueError(f"motion must be applied with the source {source}, not intended: it looks at no motion")
         if self.motion is Motion.INTENDED and self.step_bits > self.mantissa_bits:
+            why = "" if source.is_projection or self.default_motion is Motion.APPLIED else " (the default with this rounding)"
             raise ValueError(
-                f"step_bits must be at most mantissa_bits = {self.mantissa_bits} with the motion intended, not {self.step_bits}: "
-                "the step size has to be a scalar; take fewer, or motion = applied"
+                f"step_bits must be at most mantissa_bits = {self.mantissa_bits} with the motion intended{why}, not "
+                f"{self.step_bits}: the step size has to be a scalar; take fewer, or motion = applied"
             )
 
     def _check_exponents(self) -> None:

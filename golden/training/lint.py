@@ -25,13 +25,8 @@ SHORT = 4
 """A last batch of fewer than this part of the others' rows: its noise is more than twice theirs."""
 
 
-CHI = {
-    "applied": ((4, 0.3), (6, 0.6), (8, 1.5)),
-    "intended": ((4, 1.5),),
-    "projection": ((4, 1.0), (6, 1.5)),
-}
-"""How the curvature is found where rounding moves the weights: up to so many fraction bits of them, the largest chi that holds a
-run. Measured by ``kappa-rtl train curvature --full`` on weights of a size of about 1."""
+NARROWEST, NARROW = 4, 6
+"""Fraction bits of weights of a size of about 1: with less nothing trains; up to these rounding hides the curvature."""
 
 
 class TrainingWarning(UserWarning):
@@ -60,7 +55,7 @@ def lints(
     """
     found = [*_wraps(config, precision)]
     if isinstance(config, ThrottleConfig):
-        found += [*_grids(config), *_memory(config), *_chi(config)]
+        found += [*_grids(config), *_memory(config), *_chi(config, minibatch=minibatch)]
     if config.enabled and estimator == "naive" and _curved(config):
         found += [*_noise(config)] if minibatch else []
         if 0 < rest * SHORT <= batch_size:
@@ -120,22 +115,30 @@ def _grids(config: ThrottleConfig) -> Iterator[str]:
         )
 
 
-def _chi(config: ThrottleConfig) -> Iterator[str]:
-    """A chi under which rounding hides the curvature."""
-    bits, source = config.grids.weight.fraction_bits, Source(config.source)
-    rounds = "rounds at random" if config.stochastic else "keeps a residual" if config.residual_bits else ""
-    if not (config.enabled and rounds and config.to_table().get("law") == "stability_margin"):
+def _chi(config: ThrottleConfig, *, minibatch: bool) -> Iterator[str]:
+    """A chi under which rounding hides the curvature, by ``kappa-rtl train curvature --full``; docs/rules.md has the table."""
+    bits, source, kept = config.grids.weight.fraction_bits, Source(config.source), config.residual_bits
+    bounds_curvature = float(config.bias) <= 1e-6 and config.gain and not config.growth and source.is_curvature
+    if not (config.enabled and bounds_curvature and NARROWEST <= bits <= NARROW):
         return
-    way = "projection" if source.is_projection else str(config.motion)
     chi = float(config.num) * float(config.eta) / float(config.gain)
-    most = next((chi for width, chi in CHI[way] if bits <= width), math.inf)
-    if chi > most * (1 + 1e-9):  # chi is a quotient
-        found = way if way == "projection" else f"{way} motion"
-        other = "motion = intended, or " if way == "applied" else ""
-        yield (
-            f"chi = {chi:g} is too large for the {found} of weights of {bits} fraction bits and an update that {rounds}: C comes "
-            f"out too small, and the run is let go too far; take {other}chi of at most {most:g}"
-        )
+    random = config.stochastic and config.grids.update.fraction_bits <= bits  # a finer update is rounded to nearest afterwards
+    tight = bits == NARROWEST and kept < 8
+    way, most = "", 1.5
+    if not (random or kept):
+        way = "" if bits == NARROWEST else "weights that are rounded to nearest"
+    elif not config.intended:
+        way, most = "the applied motion, which is mostly rounding there", 0.3 if tight else 0.6
+    elif tight:
+        way, most = ("a projection", 1.0) if source.is_projection else ("the intended motion", 1.5)
+    if not way or chi <= most * (1 + 1e-9):  # chi is a quotient
+        return
+    remedy = "motion = intended" if not config.intended and (random or kept) else ""
+    smaller = "" if remedy and (minibatch or kept == 8) else f"chi of at most {most:g}"  # noise asks for a larger one
+    yield (
+        f"chi = {chi:g} is too large for {way}, on weights of {bits} fraction bits: C comes out too small, and the run is let go "
+        f"too far; take {' or '.join(filter(None, (remedy, smaller)))}"
+    )
 
 
 def _memory(config: ThrottleConfig) -> Iterator[str]:
@@ -174,7 +177,7 @@ def _noise(config: ThrottleConfig | Law) -> Iterator[str]:
         )
     elif not averaged and ratio < noise:
         if name == "stability_margin":
-            yield f"chi = {ratio:g} is less than {shown}: {frozen}; take chi of at least 1.5 or {remedy}"
+            yield f"chi = {ratio:g} is less than {shown}: {frozen}; take chi of at least {1 if projects else 1.5} or {remedy}"
         elif name == "adgd":
             yield f"adgd is made for whole gradients: {frozen}; take {remedy}, or all rows in a batch"
         else:

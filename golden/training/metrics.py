@@ -46,8 +46,10 @@ DEFINITIONS: dict[str, str] = {
     "curvature_true": "<D, H D> / <D, D>, H the loss's Hessian before the step, on the inputs as they are, and D the previous "
     "direction; NaN where no Hessian is asked for",
     "curvature_for_control": "max(C, S)",
-    "norm_gradient": "||g - previous g||, as the unit has it; with a projection the root of <previous g, previous g - g>",
-    "norm_motion": "||previous applied change||, as the unit has it; with an intended motion that of the intended one",
+    "norm_gradient": "||g - previous g||, as the unit has it; with a projection the root of <previous g, previous g - g>, "
+    "with the sources norm and ratio ||g||",
+    "norm_motion": "||previous applied change||, as the unit has it; with an intended motion that of the intended one, "
+    "with ratio ||theta||",
     "dG_norm": "||g - previous g||; 0 at the first step",
     "dtheta_norm": "||theta - previous theta||; 0 at the first step",
     "step_size": "alpha * eta as the lanes multiply by it",

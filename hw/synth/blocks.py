@@ -18,6 +18,7 @@ from ..scalar.sqrt import SquareRoot
 from ..scalar.unit import ScalarUnit
 from ..units.core import StreamingThrottle
 from ..units.engine import ThrottleEngine
+from ..units.onepass import OnePass
 from ..units.throttle import Throttle
 
 LANES = (1, 2, 4, 8, 16)
@@ -29,6 +30,9 @@ ALONG: dict[str, dict[str, Any]] = {
     "projection": {"source": "projection", "motion": None},
 }
 """What measures curvature along the intended step."""
+
+ONE_PASS: dict[str, dict[str, Any]] = {"applied motion": {}} | ALONG
+"""The same in one pass, and what they are compared with."""
 
 
 def blocks(
@@ -72,6 +76,13 @@ def blocks(
         **{
             f"core, {what}, {WHOLE} lanes": (partial(Throttle, whole.replace(**options)), lambda c: f"2 N/L + {c.overhead}")
             for what, options in ALONG.items()
+        },
+        **{
+            f"core of one pass, {what}, {WHOLE} lanes": (
+                partial(OnePass, whole.replace(delay=1, **options)),
+                lambda c: f"N/L + {c.overhead}",
+            )
+            for what, options in ONE_PASS.items()
         },
         f"unit with weights on chip, {WHOLE} lanes": (lambda: ThrottleEngine(whole), lambda c: f"2 N/L + {c.overhead}"),
         f"unit on AXI, {WHOLE} lanes": (lambda: AxiThrottle(whole), lambda c: f"{c.passes} N/L + {c.overhead}"),

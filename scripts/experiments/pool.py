@@ -6,6 +6,8 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -47,7 +49,7 @@ def compute(tasks: Sequence[Task], jobs: int, title: str) -> Iterator[tuple[Any,
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         context = multiprocessing.get_context("spawn")
         before = set(multiprocessing.active_children())
-        with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context) as pool:
+        with ProcessPoolExecutor(min(jobs, len(tasks)), context, initializer=_follow, initargs=(os.getpid(),)) as pool:
             with _interrupts_held():
                 waiting = {pool.submit(task.function, *task.arguments): task for task in tasks}
             try:
@@ -63,6 +65,17 @@ def compute(tasks: Sequence[Task], jobs: int, title: str) -> Iterator[tuple[Any,
                 for process in set(multiprocessing.active_children()) - before:
                     process.terminate()
                 raise
+
+
+def _follow(parent: int) -> None:
+    """End this process soon after the one that started it is gone, however that ended: nobody would give it work."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextlib.contextmanager

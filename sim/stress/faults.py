@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...golden.clamp import step_size
-from ...golden.config import ThrottleConfig
+from ...golden.config import OnStill, ThrottleConfig
 from ...golden.decide import Decide
 from ...golden.formats import ZERO
 from ...golden.registers import COUNTER_BITS, COUNTERS, FLAGS, Registers
@@ -247,7 +247,8 @@ def checks(config: ThrottleConfig, records: list[StepRecord]) -> list[str]:
     """What a host finds in the registers of a run, without golden's run beside it.
 
     bounds: a scalar is not normalised, alpha not within its clamp, the step size beyond eta, the average beyond what it averages.
-    scalars: they are not what the golden model makes of the run's own A and B.
+    scalars: they are not what the golden model makes of the run's own A and B. Where B does not say whether a weight moved
+        (source ``ratio``, an intended motion), ``still`` is taken at its word.
     """
     found: set[str] = set()
     unit, motion, average = Decide(config), 0, ZERO
@@ -262,11 +263,13 @@ def checks(config: ThrottleConfig, records: list[StepRecord]) -> list[str]:
             found.add("scalars")
         scalars = (now.norm_gradient, now.norm_motion, now.curvature, now.ema, now.alpha)
         least, mean, largest = (float(x) for x in (average, now.ema, now.curvature))
+        if config.on_still is OnStill.RELEASE:
+            least *= float(config.constants["keep"])  # after a step without motion S forgets, whatever C is
         if (
             any(x.m < half and x != ZERO for x in scalars)
             or not float(config.constants["alpha_min"]) <= float(now.alpha) <= 1
             or now.step_size > most
-            or not min(least, largest) * (1 - 1e-6) <= mean <= max(least, largest) * (1 + 1e-6)
+            or not min(least, largest) * (1 - 1e-6) <= mean <= max(float(average), largest) * (1 + 1e-6)
         ):
             found.add("bounds")
         average = now.ema

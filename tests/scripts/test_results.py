@@ -103,6 +103,27 @@ def test_an_interruption_ends_at_once_and_keeps_what_is_done(jobs: int) -> None:
     assert "interrupted; what is done stays" in said and "Traceback" not in said
 
 
+def test_a_process_that_is_killed_leaves_none_behind() -> None:
+    """Whoever waits for work from it ends too, which closes the pipe that they share."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLEEPERS.format(jobs=2)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    for _ in range(2):
+        process.stdout.readline()
+    process.kill()
+    process.communicate(timeout=60)
+    left, end = True, time.monotonic() + 20
+    while left and time.monotonic() < end:
+        time.sleep(0.1)
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            left = False
+    assert not left
+
+
 def test_ctrl_c_has_one_status(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever it comes, also in a command that keeps nothing, and while its module is loaded."""
 

@@ -44,7 +44,7 @@ CHI = f"chi = 1 is less than sqrt(2): {FREEZES} 0.707 and the run freezes; take 
         ),
         (
             unit(chi=0.9, source="projection"),
-            f"chi = 0.9 is less than 1: {FREEZES} 0.9 and the run freezes; take chi of at least 1.5 or larger batches",
+            f"chi = 0.9 is less than 1: {FREEZES} 0.9 and the run freezes; take chi of at least 1 or larger batches",
         ),
         (
             ThrottleConfig(elements=10, eta=0.05, num=10, bias=3, source="instant"),
@@ -128,22 +128,34 @@ def test_steps_and_updates_that_the_grids_hardly_hold() -> None:
     assert lints(unit(**narrow, residual_bits=4)) == [] == lints(unit(**narrow | {"update": "SQ2.8,stochastic"}))
 
 
+RANDOM = {"update": "SQ1.4,stochastic", "residual_bits": 0}
+APPLIED = {"motion": "applied"}
+UNNAMED = {"law": None, "chi": None, "source": "instant", "num": 15, "bias": 0}
+FITS: list[dict[str, Any]] = [
+    *(
+        {},
+        {"chi": 1.9},
+        APPLIED | {"chi": 0.6},
+        APPLIED | {"weight": "SQ2.10"},
+        APPLIED | {"residual_bits": 0, "update": "SQ1.9"},
+    ),
+    *(APPLIED | {"enabled": False}, APPLIED | {"law": "adgd", "chi": None}, {"weight": "SQ2.2", "chi": 1.9}),
+    *({"source": "projection", "weight": "SQ2.4", "residual_bits": 8}, {"chi": 1.9, "weight": "SQ2.4", "residual_bits": 8}),
+    APPLIED | {"residual_bits": 0, "update": "SQ1.15,stochastic"},
+]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"motion": "applied"}, "chi = 1.5 is too large for the applied motion of weights of 6 fraction bits and an update that "
-         "keeps a residual: C comes out too small, and the run is let go too far; take motion = intended, or chi of at most 0.6"),
-        ({"motion": "applied", "weight": "SQ2.4", "update": "SQ1.4,stochastic", "residual_bits": 0, "chi": 0.6},
-         "chi = 0.6 is too large for the applied motion of weights of 4 fraction bits and an update that rounds at random"),
-        ({"source": "projection", "weight": "SQ2.4"}, "chi = 1.5 is too large for the projection of weights of 4 fraction bits"),
-        ({"chi": 1.9, "weight": "SQ2.4"}, "chi = 1.9 is too large for the intended motion of weights of 4 fraction bits"),
-        ({}, ""),
-        ({"chi": 1.9}, ""),
-        ({"motion": "applied", "chi": 0.6}, ""),
-        ({"motion": "applied", "weight": "SQ2.10"}, ""),
-        ({"motion": "applied", "residual_bits": 0}, ""),
-        ({"motion": "applied", "enabled": False}, ""),
-        ({"motion": "applied", "law": "adgd"}, ""),
+        (APPLIED, "1.5 is too large for the applied motion, which is mostly rounding there, on weights of 6 fraction bits: C "
+         "comes out too small, and the run is let go too far; take motion = intended or chi of at most 0.6"),
+        (APPLIED | RANDOM | {"weight": "SQ2.4", "chi": 0.6}, "0.6 is too large for the applied motion"),
+        ({"source": "projection", "weight": "SQ2.4"}, "1.5 is too large for a projection, on weights of 4 fraction bits"),
+        ({"chi": 1.9, "weight": "SQ2.4"}, "1.9 is too large for the intended motion, on weights of 4 fraction bits"),
+        ({"chi": 1.9, "residual_bits": 0, "update": "SQ1.9"}, "1.9 is too large for weights that are rounded to nearest"),
+        (APPLIED | UNNAMED, "1.5 is too large for the applied motion"),
+        *((options, "") for options in FITS),
     ],
 )  # fmt: skip
 def test_a_chi_under_which_rounding_hides_the_curvature(options: dict[str, Any], said: str) -> None:
@@ -155,8 +167,18 @@ def test_a_chi_under_which_rounding_hides_the_curvature(options: dict[str, Any],
         "update": "SQ1.6",
         "residual_bits": 4,
     } | options
+    given = {name: value for name, value in given.items() if value is not None}
     found = [message for message in lints(ThrottleConfig.from_table(given)) if message.startswith("chi")]
-    assert found == [] if not said else found[0].startswith(said)
+    assert found == [] if not said else found[0].startswith(f"chi = {said}")
+
+
+def test_what_noise_asks_for_is_not_forbidden() -> None:
+    """No pair of sentences asks for a chi below and above a bound."""
+    narrow = {"elements": 4, "eta": 0.1, "weight": "SQ2.4", "update": "SQ1.4,stochastic"}
+    found = lints(ThrottleConfig.stability_margin(chi=0.6, motion="applied", **narrow), minibatch=True)
+    assert any("take motion = intended" in line for line in found) and not any("at most" in line for line in found)
+    found = lints(ThrottleConfig.stability_margin(chi=0.9, source="projection", **narrow), minibatch=True)
+    assert any("take chi of at least 1 or" in line for line in found) and not any("at most" in line for line in found)
 
 
 @pytest.mark.parametrize(("on_still", "first", "said"), [("divide", 0, True), ("release", 0, False), ("divide", 0.1, False)])

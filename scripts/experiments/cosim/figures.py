@@ -305,10 +305,11 @@ PLOTS = (
     Plot(
         "narrow",
         "Narrow weights: what becomes of an update that rounding would swallow",
-        "Rounded to nearest it is lost. Where a whole update is, the published formula divides by almost nothing and the run may "
-        "never move again (divide); by default half a weight ulp stands in for the motion and the average forgets while nothing "
-        "moves, so that no single step can stop the run for good (release). Rounded at random onto the weights' grid an update "
-        "arrives in the mean (stochastic); kept beside the weight it arrives later (residual).",
+        "Rounded to nearest it is lost (“nearest”, where the law looks at no applied motion). Where it looks at one and a whole "
+        "update is lost, the published formula divides by almost nothing and the run may never move again (“divide”); by default "
+        "half a weight ulp stands in for the motion and the average forgets while nothing moves, so that no single step can stop "
+        "the run for good (“release”). Rounded at random onto the weights' grid an update arrives in the mean (“stochastic”); "
+        "kept beside the weight it arrives later (“residual”).",
         _narrow,
         ("narrow",),
     ),

@@ -203,18 +203,6 @@ class Job:
         """Whether the unit steps along another vector than the gradient that it measures, as optimisers and estimators ask."""
         return bool(set(self.loop) - {"drop_last"})
 
-    @property
-    def measure(self) -> str:
-        """What C is, in words."""
-        source, change = Source(self.throttle.source), "the length of the gradient's change"
-        if source is Source.NORM:
-            return "the length of the gradient"
-        if source is Source.RATIO:
-            return "the length of the gradient over that of the weights"
-        if source.is_projection:
-            return "the component of the gradient's change along the step that was intended, over that step's length"
-        return f"{change} over that of the {'step that was intended' if self.throttle.intended else 'change that was applied'}"
-
     @cached_property
     def narrow_runs(self) -> dict[str, ThrottleConfig]:
         """The unit on narrow weights, by what becomes of an update that rounding would swallow; none where none are asked for.
@@ -340,3 +328,15 @@ def _gain(gain: Any) -> GainRamp:
         return GainRamp(**gain)
     except ValueError as error:
         raise ValueError(f"run.gain.{error}") from None
+
+
+def measure(config: ThrottleConfig) -> str:
+    """What C is, in words."""
+    source, change = Source(config.source), "the length of the gradient's change"
+    if source is Source.NORM:
+        return "the length of the gradient"
+    if source is Source.RATIO:
+        return "the length of the gradient over that of the weights"
+    if source.is_projection:
+        return "the component of the gradient's change along the step that was intended, over that step's length"
+    return f"{change} over that of the {'step that was intended' if config.intended else 'change that was applied'}"

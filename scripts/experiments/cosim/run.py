@@ -42,7 +42,7 @@ from .arms import Progress, hardware, on_narrow_weights, side_by_side, stalls_of
 from .difference import FILES, show
 from .figures import PLOTS
 from .history import RunHistory, observations, summary_table
-from .job import Job
+from .job import Job, measure
 from .lockstep import DifferenceError
 from .look import Look, look
 from .network import check as check_loop
@@ -291,7 +291,7 @@ def _logged(out: Path, job: Job) -> list[str]:
 def _conclude(job: Job, out: Path, outcome: Outcome, verilog: Path | None) -> None:
     """``report.json`` and the page."""
     runs = {name: run for name, run in outcome.runs.items() if run.steps}
-    said = [_equality(outcome), *observations(runs), f"C is {job.measure}."]
+    said = [_equality(outcome), *observations(runs), *_measures(job, runs)]
     if outcome.strayed:
         said.append(
             f"The loss of {outcome.strayed} resumed steps is not the logged one to the last digit, but within {TOLERANCE:g} "
@@ -358,11 +358,24 @@ def _equality(outcome: Outcome) -> str:
     return f"Golden and RTL agree: 0 differences in {outcome.compared:,} values over {outcome.compared_steps:,} steps."
 
 
+def _measures(job: Job, runs: Mapping[str, RunHistory]) -> list[str]:
+    """What C is in the runs of full width, and in the narrow ones where it is not the same in all."""
+    said = [f"In the main runs C is {measure(job.throttle)}."]
+    by: dict[str, list[str]] = {}
+    for name, config in job.narrow_runs.items():
+        if f"narrow_{name}" in runs:
+            by.setdefault(measure(config), []).append(f"“{job.narrow_title(name)}”")
+    if set(by) - {measure(job.throttle)}:
+        said += [f"In {', '.join(names)} C is {what}." for what, names in by.items()]
+    return said
+
+
 def _last_moves(runs: Mapping[str, RunHistory]) -> str:
     """When each narrow run last moved a weight: after that it is dead, whatever its numbers say."""
     parts = []
     for run in (run for run in runs.values() if run.kind == "narrow"):
         # `still` at a step speaks of the update before it.
         moved = np.flatnonzero(run["still"][1:] == 0)
-        parts.append(f"“{run.title}” {f'last moved at step {moved[-1]}' if moved.size else 'never moved'}")
+        last = "never moved" if not moved.size else f"last moved at step {moved[-1]}"
+        parts.append(f"“{run.title}” {'moved to the end' if moved.size and moved[-1] == run.steps - 2 else last}")
     return f"On narrow weights, of {max(run.steps for run in runs.values())} steps: {'; '.join(parts)}."

@@ -9,16 +9,13 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from .cell import ESTIMATORS, Cell
+from .cell import ESTIMATORS, PUBLISHED_CHI, Cell
 from .sweep import Spread
 
 Spreads = Mapping[str, Mapping[str, Spread]]
 
 NEAR = 0.02
 """Scores that differ by less are alike: the draws of the data move them by as much."""
-
-PUBLISHED_CHI = 1.5
-FLOAT = 0
 
 HEAD = ("weights", "rounding", f"published, chi {PUBLISHED_CHI:g}", "applied", "intended", "projection")
 
@@ -51,7 +48,7 @@ def rows(spreads: Spreads) -> list[list[str]]:
     """The table: a row a width and rounding, a cell an estimator."""
     tasks, made = rated(spreads), []
     for bits, rounding in kinds(spreads):
-        published = Cell(tasks[0], bits, rounding, "divide" if rounding == "nearest" else "applied", PUBLISHED_CHI)
+        published = Cell(tasks[0], bits, rounding, "divide" if bits else "applied", PUBLISHED_CHI)
         cells = [_shown(score(spreads, tasks, published))]
         for estimator in ESTIMATORS[1:]:
             over = {chi: score(spreads, tasks, published._replace(estimator=estimator, chi=chi)) for chi in chis(spreads)}
@@ -99,12 +96,12 @@ DETAILS = (
     ("network", "held_back", "held back, network, %"),
     ("netbatches", "held_back", "held back, netbatches, %"),
     ("network", "steps_to_goal", "steps to the loss, network"),
-    ("noise", "tail_loss_held_out", "loss, noise"),
+    ("noise", "tail_loss_held_out", "held-out loss, noise"),
     ("outliers", "tail_loss", "loss, outliers"),
 )
 """Of which task and column the second table speaks, and what it calls them."""
 
-DETAILED = ("nearest", "stochastic", "residual_4")
+DETAILED = ("nearest", "stochastic", "residual_4", "residual_8")
 
 
 def details(spreads: Spreads) -> str:

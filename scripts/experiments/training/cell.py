@@ -7,6 +7,9 @@ from typing import NamedTuple
 ESTIMATORS = ("divide", "applied", "intended", "projection")
 """How the curvature is found, in the order of the tables."""
 
+PUBLISHED_CHI = 1.5
+"""The law's own bound."""
+
 CORRECTIONS = ("quiet", "mixed")
 """Tried beside them: the intended one without the gradients' rounding, and one between applied and intended."""
 

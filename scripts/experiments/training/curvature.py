@@ -16,7 +16,7 @@ from ....golden.config import ThrottleConfig
 from ....golden.network.data import Drift, Problem, digits
 from ....golden.reference import FloatThrottle
 from ....golden.throttle import Datapath
-from .cell import CORRECTIONS, ESTIMATORS, Cell
+from .cell import CORRECTIONS, ESTIMATORS, PUBLISHED_CHI, Cell
 from .corrections import MixedThrottle, QuietThrottle
 from .curvature_figures import over_chi
 from .published import LINEAR, Arm, Experiment, MakeUnit, Phase, teacher
@@ -177,9 +177,8 @@ def arm_of(cell: Cell, task: Task) -> Arm:
 def cells(task: str, widths: Sequence[int], roundings: Sequence[str], chis: Sequence[float], *, full: bool) -> list[Cell]:
     """The arms of a task.
 
-    ``divide`` and ``applied`` differ after a step that moved no weight alone, so that in the full sweep the first runs where the
-    update is rounded to nearest: random numbers and residuals leave hardly a step still, which the column ``still`` shows.
-    A residual beside 16 bits is left out, since nothing is lost there.
+    ``divide`` and ``applied`` differ after a step that moved no weight alone. In the full sweep the first runs over all chi where
+    the update is rounded to nearest, and else at the published one. A residual beside 16 bits is left out: nothing is lost there.
     """
     made = []
     for bits in widths:
@@ -188,10 +187,12 @@ def cells(task: str, widths: Sequence[int], roundings: Sequence[str], chis: Sequ
                 continue
             if full:
                 made.append(Cell(task, bits, rounding, "off", 0.0))
-            tried = [name for name in ESTIMATORS if not full or name != "divide" or rounding == "nearest"]
-            if full and bits in (6, 8) and rounding in ("stochastic", "residual_4"):
-                tried += CORRECTIONS
-            made += [Cell(task, bits, rounding, estimator, chi) for chi in chis for estimator in tried]
+            for chi in chis:
+                published = rounding == "nearest" or chi == PUBLISHED_CHI or not full
+                tried = [name for name in ESTIMATORS if published or name != "divide"]
+                if full and bits in (6, 8) and rounding in ("stochastic", "residual_4"):
+                    tried += CORRECTIONS
+                made += [Cell(task, bits, rounding, estimator, chi) for estimator in tried]
     if full:
         made.append(Cell(task, 0, "none", "off", 0.0))
         made += [Cell(task, 0, "none", estimator, chi) for chi in chis for estimator in ("applied", "projection")]

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from ....golden.training.history import FitHistory
 from ...style import PALETTE, STYLE
-from .advice import PUBLISHED_CHI, Spreads, chis, kinds
-from .cell import ESTIMATORS, Cell
+from .advice import Spreads, chis, kinds
+from .cell import ESTIMATORS, PUBLISHED_CHI, Cell
 
 
 def over_chi(runs: Mapping[str, list[FitHistory]]) -> bytes:
@@ -107,7 +107,6 @@ def _heat(ax: Axes, spreads: Spreads, task: str, rows: Sequence[tuple[int, str]]
         if not bits:
             continue
         default = "applied" if rounding == "nearest" else "intended"
-        published = "divide" if rounding == "nearest" else "applied"
-        for estimator, colour in ((published, "#D55E00"), (default, "black")):
+        for estimator, colour in (("divide", "#D55E00"), (default, "black")):
             at = columns.index((estimator, PUBLISHED_CHI))
             ax.add_patch(Rectangle((at - 0.5, place - 0.5), 1, 1, fill=False, ec=colour, lw=1.6))

@@ -11,11 +11,13 @@ import hashlib
 import io
 import json
 import math
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from ....golden.files import write_atomically
 from ....golden.network.data import Problem
@@ -43,14 +45,14 @@ def sweep(experiment: Experiment, out: Path, seeds: Sequence[int], jobs: int) ->
     keys, todo = {}, []
     for arm in experiment.arms:
         for seed in seeds:
-            one = (arm.name, seed)
-            keys[one] = hashlib.sha256(repr(sorted(key(_job(arm, seed)).items())).encode()).hexdigest()
-            if (before := kept.rows.get(keys[one])) is not None:
+            one, job = (arm.name, seed), _job(arm, seed)
+            keys[one] = (job, hashlib.sha256(repr(sorted(key(job).items())).encode()).hexdigest())
+            if (before := kept.find(*keys[one])) is not None:
                 found[one] = before
             else:
                 todo.append(Task(one, f"{arm.name}, seed {seed}", _run, (arm, seed)))
     for one, row in compute(todo, jobs, experiment.name):
-        kept.add(keys[one], one, row)
+        kept.add(*keys[one], one, row)
         found[one] = row
     rows = {arm.name: [found[arm.name, seed] for seed in seeds] for arm in experiment.arms}
     write_atomically(out / "table.csv", _table(rows, seeds))
@@ -60,20 +62,38 @@ def sweep(experiment: Experiment, out: Path, seeds: Sequence[int], jobs: int) ->
 
 
 class _Rows:
-    """Rows by their keys, a line each; one that was cut off, as its process ended, is passed over and made again."""
+    """Rows by their keys, a line each; one that was cut off, as its process ended, is passed over and made again.
+
+    Raises:
+        ValueError: a line that is none of these, by its number.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self.rows: dict[str, Row] = {}
-        lines = path.read_text().split("\n") if path.exists() else [""]
-        for line in lines[:-1]:
-            made = json.loads(line)
-            self.rows[made["key"]] = {name: float(value) for name, value in made["row"].items()}
+        self._path, self._told = path, False
+        self._rows: dict[str, Row] = {}
+        self._jobs: set[str] = set()
+        lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+        for number, line in enumerate(lines[:-1], 1):
+            try:
+                made = json.loads(line)
+                self._rows[made["key"]] = {name: float(value) for name, value in made["row"].items()}
+                self._jobs.add(made["job"])
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise ValueError(f"{path}: line {number} must be a row of this command; take it out, or another --out") from None
         if lines[-1]:
-            write_atomically(path, "".join(f"{line}\n" for line in lines[:-1]).encode())
+            write_atomically(path, b"".join(line + b"\n" for line in lines[:-1]))
 
-    def add(self, kept: str, one: tuple[str, int], row: Row) -> None:
-        line = {"key": kept, "arm": one[0], "seed": one[1], "row": {name: repr(float(value)) for name, value in row.items()}}
+    def find(self, job: str, kept: str) -> Row | None:
+        """The row of a job; None where there is none that this code has made."""
+        row = self._rows.get(kept)
+        if row is None and job in self._jobs and not self._told:
+            self._told = True
+            tqdm.write("code changed since: computing again", file=sys.stderr)
+        return row
+
+    def add(self, job: str, kept: str, one: tuple[str, int], row: Row) -> None:
+        line = {"job": job, "key": kept, "arm": one[0], "seed": one[1]}
+        line["row"] = {name: repr(float(value)) for name, value in row.items()}
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
