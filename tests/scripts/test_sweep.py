@@ -71,7 +71,9 @@ def test_an_interrupted_sweep_goes_on(
         assert (tmp_path / name).read_bytes() == (swept / name).read_bytes()
 
 
-def test_other_code_makes_all_anew(experiment: Experiment, swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_code_makes_all_anew(
+    experiment: Experiment, swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def stopped(arm: Arm, seed: int) -> None:
         raise KeyboardInterrupt
 
@@ -80,6 +82,14 @@ def test_other_code_makes_all_anew(experiment: Experiment, swept: Path, tmp_path
     sweep(experiment, tmp_path, range(1), jobs=1)
     monkeypatch.setattr(sweeping, "key", lambda job: {"job": job, "code": "other"})
     with pytest.raises(KeyboardInterrupt):
+        sweep(experiment, tmp_path, range(1), jobs=1)
+    assert capsys.readouterr().err.count("code changed since: computing again") == 1
+
+
+@pytest.mark.parametrize("line", [b"", b"{}", b"\xff", b"[1]", b'{"key": 1, "job": 2, "row": 3}'])
+def test_a_line_that_is_no_row(experiment: Experiment, tmp_path: Path, line: bytes) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(line + b"\n")
+    with pytest.raises(ValueError, match=r"rows\.jsonl: line 1 must be a row of this command; take it out, or another --out$"):
         sweep(experiment, tmp_path, range(1), jobs=1)
 
 
@@ -115,7 +125,7 @@ def test_the_best_chi_and_its_neighbours() -> None:
     scores = {0.3: 0.9, 0.6: 0.5, 1.0: 0.895, 1.5: 0.91, 1.9: 0.3}
     spreads = {
         Cell("digits", 8, "stochastic", estimator, chi).name: {"tail_accuracy": (value, value - 0.01, value + 0.01)}
-        for estimator in ("applied", "intended", "projection")
+        for estimator in ("divide", "applied", "intended", "projection")
         for chi, value in scores.items()
     }
     ((_, _, published, applied, *_),) = rows(spreads)
