@@ -1,5 +1,8 @@
 # ruff: noqa: E501  a fault a row reads best
-"""A step of the core: counting, sequencing, the join of lanes, sums and scalar part; that one answers anything, at any time."""
+"""A step of the core: counting, sequencing, the join of lanes, sums and scalar part; that one answers anything, at any time.
+
+In one file: the record of a step, and the lemmas, which all hang on it.
+"""
 
 from __future__ import annotations
 

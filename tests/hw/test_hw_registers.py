@@ -111,7 +111,7 @@ def test_the_number_of_a_mode_is_that_of_its_grid() -> None:
     """Every rounding and overflow, of the update's grid and of the weight's, as a host reads it."""
     for rounding in Rounding:
         for overflow in Overflow:
-            modes = throttle_map(SMALL.replace(update=f"SQ1.9,{rounding.value},{overflow.value}"))["modes"]
+            modes = throttle_map(SMALL.replace(update=f"SQ1.9,{rounding.value},{overflow.value}", motion="applied"))["modes"]
             fields = {f.name: f.reset for f in modes.fields}
             assert fields["update_rounding"] == NUMBERS["rounding"][rounding.value]
             assert fields["update_overflow"] == NUMBERS["overflow"][overflow.value]
