@@ -66,7 +66,7 @@ class Estimator(Method):
     """
 
     learns = True
-    skip: ClassVar[bool] = False
+    skip = False  #: add h to the net's outputs
 
     def __init__(
         self,

@@ -1,4 +1,7 @@
-"""The residual network that is trained: ``h_{l+1} = h_l + act(LN(h_l) W_l + b_l)``, softmax cross-entropy at the end."""
+"""The residual network that is trained, softmax cross-entropy at the end.
+
+Its blocks are ``h_{l+1} = h_l + act(LN(h_l) W1 + b1) W2 + b2``, or with one matrix ``h_{l+1} = h_l + act(LN(h_l) W1 + b1)``.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +31,15 @@ class ResidualMLP(Network):
         inputs: width of the inputs; None is d.
         kind: the activation, see :func:`~kappa_rtl.golden.credit.activations.activation`.
         final_norm: layer-normalise h_L before the head, so that a growing state weakens dloss/dh_L.
-        gain: standard deviation of the initial weights times the root of their fan-in.
+        gain: standard deviation of the initial weights times the root of their fan-in; not of W2.
+        matrices: 1 or 2, of a block.
+        w2_std: standard deviation of the initial W2.
+        residual_add: whether a block adds to its state, or replaces it.
         seed: of the initial weights.
 
     Attributes:
-        theta: the weights as one vector (P,): embedding, kernels (L, d, d), biases (L, d), head (C, d), its bias (C,).
+        theta: the weights as one vector (P,): embedding, W1 (L, d, d), b1 (L, d), with two matrices W2 and b2 of the same
+            shapes, head (C, d), its bias (C,).
 
     Raises:
         ValueError: names the argument, the value and the rule.
@@ -48,23 +55,31 @@ class ResidualMLP(Network):
         kind: str = "gelu",
         final_norm: bool = False,
         gain: float = 1.0,
+        matrices: int = 1,
+        w2_std: float = 0.01,
+        residual_add: bool = True,
         seed: int = 0,
         dtype: DTypeLike = np.float64,
     ) -> None:
         counts(width=width, depth=depth, classes=classes, inputs=width if inputs is None else inputs)
         seeds(seed=seed)
-        switches(final_norm=final_norm)
-        if isinstance(gain, (bool, str)) or not 0 < gain < math.inf:
-            raise ValueError(f"gain must be finite and greater than 0, not {gain!r}")
+        switches(final_norm=final_norm, residual_add=residual_add)
+        for name, value in (("gain", gain), ("w2_std", w2_std)):
+            if isinstance(value, (bool, str)) or not 0 < value < math.inf:
+                raise ValueError(f"{name} must be finite and greater than 0, not {value!r}")
+        if isinstance(matrices, bool) or matrices not in (1, 2):
+            raise ValueError(f"matrices must be 1 or 2, not {matrices!r}")
         self.width, self.depth, self.classes = width, depth, classes
         self.inputs = width if inputs is None else inputs
         self.kind, self.final_norm, self._act = kind, final_norm, activation(kind)
+        self.matrices, self.residual_add = matrices, residual_add
         self.dtype = np.dtype(dtype)
         embedding = 0 if self.inputs == width else self.inputs
         self.shapes: dict[str, tuple[int, ...]] = {
             "embedding": (embedding, width),
             "kernel": (depth, width, width),
             "bias": (depth, width),
+            **({"kernel2": (depth, width, width), "bias2": (depth, width)} if matrices == 2 else {}),
             "head": (classes, width),
             "offset": (classes,),
         }
@@ -72,6 +87,8 @@ class ResidualMLP(Network):
         parts = {name: np.zeros(shape) for name, shape in self.shapes.items()}
         for name, fan_in in (("embedding", self.inputs), ("kernel", width), ("head", width)):
             parts[name] = rng.normal(size=self.shapes[name]) * gain / math.sqrt(fan_in)
+        if matrices == 2:
+            parts["kernel2"] = rng.normal(size=self.shapes["kernel2"]) * w2_std
         self.theta = self._flat(parts)
 
     # ---------------------------------------------------------------- weights
@@ -109,13 +126,22 @@ class ResidualMLP(Network):
         return normal, normal.value @ self.parts["kernel"][layer] + self.parts["bias"][layer]
 
     def block(self, layer: int, h: Array) -> Array:
-        after: Array = h + self._act.value(self._inner(layer, h)[1])
-        return after
+        after: Array = self._act.value(self._inner(layer, h)[1])
+        if self.matrices == 2:
+            after = after @ self.parts["kernel2"][layer]
+            after += self.parts["bias2"][layer]
+        return h + after if self.residual_add else after
 
     def transpose(self, layer: int, h: Array, a: Array) -> Array:
         normal, z = self._inner(layer, h)
-        dz = a * self._act.slope(z, self._act.value(z))
-        back: Array = a + normalise_slope(normal, dz @ self.parts["kernel"][layer].T)
+        dz = self._to_inner(layer, z, self._act.value(z), a)
+        back: Array = normalise_slope(normal, dz @ self.parts["kernel"][layer].T)
+        return a + back if self.residual_add else back
+
+    def _to_inner(self, layer: int, z: Array, y: Array, a: Array) -> Array:
+        """The gradient of ``<a, F_l>`` by z, of which y is the activation."""
+        through = a @ self.parts["kernel2"][layer].T if self.matrices == 2 else a
+        back: Array = through * self._act.slope(z, y)
         return back
 
     def head(self, h: Array, target: Array) -> tuple[Array, Array, Array]:
@@ -166,7 +192,7 @@ class ResidualMLP(Network):
         Args:
             credit: (L+1, n, d).
             normalised: divide each sample's credit by its RMS + 1e-6.
-            clip: the largest norm of one block's part, kernel and bias together; None for any.
+            clip: the largest norm of one block's part, kernels and biases together; None for any.
         """
         a = unit_rms(credit) if normalised else credit
         n = trace.states.shape[1]
@@ -174,11 +200,15 @@ class ResidualMLP(Network):
         parts = self.split(theta)
         for layer in range(self.depth):
             normal, z = self._inner(layer, trace.states[layer])
-            dz = a[layer + 1] * self._act.slope(z, self._act.value(z)) / n
-            kernel, bias = normal.value.T @ dz, dz.sum(axis=0)
-            size = math.sqrt(float(np.vdot(kernel, kernel) + np.vdot(bias, bias)))
+            y, meant = self._act.value(z), a[layer + 1] / n
+            dz = self._to_inner(layer, z, y, meant)
+            found = {"kernel": normal.value.T @ dz, "bias": dz.sum(axis=0)}
+            if self.matrices == 2:
+                found |= {"kernel2": y.T @ meant, "bias2": meant.sum(axis=0)}
+            size = math.sqrt(sum(float(np.vdot(part, part)) for part in found.values()))
             shrink = 1.0 if clip is None or size <= clip else clip / size
-            parts["kernel"][layer], parts["bias"][layer] = kernel * shrink, bias * shrink
+            for name, part in found.items():
+                parts[name][layer] = part * shrink
         if trace.inputs is not None:
             parts["embedding"][...] = trace.inputs.T @ a[0] / n
         last = trace.states[-1]
@@ -203,7 +233,7 @@ class ResidualMLP(Network):
         """The gradient of the mean loss by all blocks' kernels and biases, one vector."""
         trace = self.trace(x, y)
         parts = self.split(self.field(trace, self.exact(trace), normalised=False))
-        return np.concatenate([parts["kernel"].ravel(), parts["bias"].ravel()])
+        return np.concatenate([parts[name].ravel() for name in ("kernel", "bias", "kernel2", "bias2") if name in parts])
 
 
 def unit_rms(credit: Array) -> Array:

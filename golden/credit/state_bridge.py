@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..network.checks import switches
 from .method import Estimator
 from .network import Network, Trace
 
@@ -14,13 +15,17 @@ from .network import Network, Trace
 class StateBridge(Estimator):
     """``a_l = J_G^T delta_L`` with ``G(h_l, t_l, s)`` trained on ``||(G - h_L) / max(||h_L||, 1)||^2``.
 
-    G is h plus a net, so that it starts near the identity. delta_L is that of the true h_L.
+    delta_L is that of the true h_L.
+
+    Args:
+        skip: G is h plus a net, and so starts as the copy of the output's credit.
     """
 
     name = "state_bridge"
-    skip = True
 
-    def __init__(self, network: Network, *, s_type: str = "none", **options: Any) -> None:
+    def __init__(self, network: Network, *, s_type: str = "none", skip: bool = True, **options: Any) -> None:
+        switches(skip=skip)
+        self.skip = skip
         super().__init__(network, s_type=s_type, **options)
 
     def fit(self, network: Network, trace: Trace) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -65,7 +66,10 @@ class Data:
         if self.name != "ladder":
             raise ValueError(f"data must be one of ladder, digits, cifar10, not {self.name!r}")
         x = rng.normal(size=(self.samples + self.test, net.width))
-        teacher = ResidualMLP(net.width, net.depth, net.classes, kind=net.kind, gain=self.teacher_gain, seed=seed + 1000)
+        # A teacher with the student's small W2 would be next to linear: its blocks have the gain that its other weights have.
+        teacher = net.build(
+            seed + 1000, gain=self.teacher_gain, w2_std=self.teacher_gain / math.sqrt(net.width), final_norm=False
+        )
         trace = teacher.trace(x, np.zeros(len(x), int))
         trace.error[:, 0] += 1  # the softmax again
         y = trace.error.argmax(axis=1)
@@ -81,11 +85,14 @@ class Net:
     classes: int = 10
     kind: str = "gelu"
     final_norm: bool = False
+    matrices: int = 1
+    w2_std: float = 0.01
+    residual_add: bool = True
 
-    def build(self, seed: int, inputs: int) -> ResidualMLP:
-        return ResidualMLP(
-            self.width, self.depth, self.classes, inputs=inputs, kind=self.kind, final_norm=self.final_norm, seed=seed
-        )
+    def build(self, seed: int, inputs: int | None = None, **changes: Any) -> ResidualMLP:
+        """The network with its first weights; ``changes`` are arguments in the place of these."""
+        shape = {name: value for name, value in vars(self).items() if name not in ("width", "depth", "classes")}
+        return ResidualMLP(self.width, self.depth, self.classes, inputs=inputs, seed=seed, **shape | changes)
 
 
 Options = Mapping[str, Any]

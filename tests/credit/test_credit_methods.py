@@ -161,6 +161,7 @@ def gradient_of(method: Any, step: Callable[[], float]) -> np.ndarray:
     ("kind", "options"),
     [
         (StateBridge, {}),
+        (StateBridge, {"skip": False}),
         (CreditBridge, {}),
         (CreditBridge, {"terminal": 0.0}),
         (CreditBridge, {"layer_norm": False}),

@@ -18,8 +18,11 @@ X, Y = RNG.normal(size=(7, 5)), RNG.integers(0, 3, 7)
 @pytest.mark.parametrize("final_norm", [False, True])
 @pytest.mark.parametrize("inputs", [None, 5])
 @pytest.mark.parametrize("kind", ["gelu", "tanh", "phi:0.25"])
-def test_the_field_of_exact_credit_is_the_gradient(kind: str, inputs: int | None, final_norm: bool) -> None:
-    model = ResidualMLP(5 if inputs is None else 6, 3, 3, inputs=inputs, kind=kind, final_norm=final_norm, seed=2)
+@pytest.mark.parametrize(
+    "form", [{}, {"matrices": 2}, {"matrices": 2, "residual_add": False, "w2_std": 0.5}], ids=["one", "two", "replacing"]
+)
+def test_the_field_of_exact_credit_is_the_gradient(form: dict[str, Any], kind: str, inputs: int | None, final_norm: bool) -> None:
+    model = ResidualMLP(5 if inputs is None else 6, 3, 3, inputs=inputs, kind=kind, final_norm=final_norm, seed=2, **form)
     trace = model.trace(X, Y)
     found = model.field(trace, model.exact(trace), normalised=False)
     theta, want = model.theta.copy(), np.empty(model.theta.size)
@@ -32,14 +35,14 @@ def test_the_field_of_exact_credit_is_the_gradient(kind: str, inputs: int | None
             losses.append(model.trace(X, Y).losses.mean())
         want[i] = (losses[0] - losses[1]) / 2e-5
     model.theta = theta
-    assert found == pytest.approx(want, abs=1e-8)
-    assert model.gradient(X, Y) == pytest.approx(
-        want[model.split(want)["embedding"].size :][: 3 * len(model.parts["bias"][0]) * (model.width + 1)], abs=1e-8
-    )
+    assert found == pytest.approx(want, rel=1e-7, abs=1e-8)
+    parts = model.split(want)
+    blocks = [parts[name].ravel() for name in parts if name not in ("embedding", "head", "offset")]
+    assert model.gradient(X, Y) == pytest.approx(np.concatenate(blocks), rel=1e-7, abs=1e-8)
 
 
 def test_a_field_normalised_and_clipped() -> None:
-    model = ResidualMLP(5, 3, 3, seed=2)
+    model = ResidualMLP(5, 3, 3, matrices=2, w2_std=0.3, seed=2)
     trace = model.trace(X, Y)
     exact = model.exact(trace)
     assert np.sqrt(np.square(unit_rms(exact)).mean(axis=2)) == pytest.approx(1, abs=1e-3)
@@ -48,7 +51,7 @@ def test_a_field_normalised_and_clipped() -> None:
     assert plain == pytest.approx(model.field(trace, exact * 1e3), abs=1e-4), "the length of a credit does not count"
     clipped = model.split(model.field(trace, exact, clip=0.1))
     for layer in range(3):
-        parts = np.concatenate([clipped["kernel"][layer].ravel(), clipped["bias"][layer]])
+        parts = np.concatenate([clipped[name][layer].ravel() for name in ("kernel", "bias", "kernel2", "bias2")])
         assert np.linalg.norm(parts) == pytest.approx(0.1)
     assert np.array_equal(clipped["head"], model.split(plain)["head"])
 
@@ -71,6 +74,10 @@ def test_what_diagnostics_ask_for() -> None:
         ({"kind": "phi:2"}, "activation must be gelu, tanh, relu or phi:ALPHA with ALPHA from 0 to 1, not 'phi:2'"),
         ({"kind": "sin"}, "activation must be"),
         ({"gain": 0}, "gain must be finite and greater than 0, not 0"),
+        ({"w2_std": -1}, "w2_std must be finite and greater than 0, not -1"),
+        ({"matrices": 3}, "matrices must be 1 or 2, not 3"),
+        ({"matrices": True}, "matrices must be 1 or 2, not True"),
+        ({"residual_add": 0}, "residual_add must be True or False, not 0"),
         ({"final_norm": 1}, "final_norm must be True or False, not 1"),
         ({"seed": -1}, "seed must be an integer of at least 0, not -1"),
     ],
