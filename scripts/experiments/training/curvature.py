@@ -12,10 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ....golden.config import ThrottleConfig
 from ....golden.network.data import Drift, Problem, digits
 from ....golden.reference import FloatThrottle
-from ....golden.throttle import Datapath
 from .cell import CORRECTIONS, ESTIMATORS, PUBLISHED_CHI, Cell
 from .corrections import MixedThrottle, QuietThrottle
 from .curvature_figures import over_chi
@@ -151,11 +149,6 @@ def unit_of(bits: int, rounding: str) -> dict[str, Any]:
     return made | ({"residual_bits": int(bits_kept)} if bits_kept != rounding else {})
 
 
-def _float_unit(config: ThrottleConfig, weights: Any) -> Datapath:
-    """The law in float64, and no grid anywhere."""
-    return FloatThrottle(config, weights)
-
-
 def arm_of(cell: Cell, task: Task) -> Arm:
     """The arm of a cell."""
     settings = {"learning_rate": task.eta, "chi": cell.chi or 1.0, "use_controller": cell.chi > 0, "on_still": "release"}
@@ -168,7 +161,7 @@ def arm_of(cell: Cell, task: Task) -> Arm:
         noise=task.noise,
         start=task.start,
         unit=unit_of(cell.bits, cell.rounding) | (OPTIONS[cell.estimator] if cell.chi else {}),
-        variant=VARIANTS.get(cell.estimator) if cell.bits else _float_unit,
+        variant=VARIANTS.get(cell.estimator) if cell.bits else FloatThrottle,
         held=task.held,
         goal=task.goal,
     )

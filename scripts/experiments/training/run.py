@@ -41,7 +41,7 @@ from .figures import plot
 from .first import first_look
 from .overrides import FORMATS, Overrides
 from .published import COLUMNS, Arm, Experiment, run_arm, summary
-from .sweep import sweep
+from .sweep import job_of, sweep
 
 DATAPATHS = ("float", "golden", "rtl")
 SECONDS = 10.0
@@ -193,15 +193,8 @@ def _arguments(name: str, made: dict[str, Any], settings: Settings) -> dict[str,
 
 def _job(arm: Arm, seed: int, datapath: str, simulator: str) -> str:
     """A digest of all that a run is given."""
-    problem = arm.problem(seed)
-    variant = arm.variant and arm.variant.__qualname__
-    made = (arm.phases, arm.model, arm.precision, arm.unit, variant, arm.batch, arm.noise, arm.start)
-    settings = (*made, seed, datapath, simulator if datapath == "rtl" else "")
-    digest = hashlib.sha256(repr(settings).encode())
-    held = (None, None) if arm.held is None else (arm.held.inputs, arm.held.targets)
-    for array in (problem.inputs, problem.targets, problem.labels, arm.reference, *held):
-        digest.update(repr(None if array is None else array.shape).encode() + (b"" if array is None else array.tobytes()))
-    return digest.hexdigest()
+    settings = (job_of(arm, seed), datapath, simulator if datapath == "rtl" else "")
+    return hashlib.sha256(repr(settings).encode()).hexdigest()
 
 
 def _short(key: Mapping[str, str]) -> str:

@@ -45,7 +45,7 @@ def sweep(experiment: Experiment, out: Path, seeds: Sequence[int], jobs: int) ->
     keys, todo = {}, []
     for arm in experiment.arms:
         for seed in seeds:
-            one, job = (arm.name, seed), _job(arm, seed)
+            one, job = (arm.name, seed), job_of(arm, seed)
             keys[one] = (job, hashlib.sha256(repr(sorted(key(job).items())).encode()).hexdigest())
             if (before := kept.find(*keys[one])) is not None:
                 found[one] = before
@@ -106,11 +106,12 @@ def _run(arm: Arm, seed: int) -> Row:
     return {name: made[name] for name in COLUMNS}
 
 
-def _job(arm: Arm, seed: int) -> str:
-    """A digest of all that a run is given."""
+def job_of(arm: Arm, seed: int) -> str:
+    """A digest of all that a run is given but its datapath."""
     variant = arm.variant and arm.variant.__qualname__
     made = (arm.phases, arm.model, arm.precision, arm.unit, variant, arm.batch, arm.noise, arm.start, arm.goal, seed)
-    data = (_digest(arm.problem, seed), None if arm.held is None else _of(arm.held))
+    reference = None if arm.reference is None else (arm.reference.shape, arm.reference.tobytes())
+    data = (_digest(arm.problem, seed), None if arm.held is None else _of(arm.held), reference)
     return hashlib.sha256(repr((made, data)).encode()).hexdigest()
 
 
