@@ -11,7 +11,7 @@ RUN := .venv/bin/python -m
 PIP := $(RUN) pip --disable-pip-version-check
 KAPPA := $(RUN) kappa_rtl.scripts.main
 
-PACKAGES := golden hw sim scripts
+PACKAGES := golden hw sim scripts frameworks
 
 # The last step of each writes its stamp, so that an interrupted one starts over.
 # The first holds the path of the checkout: the scripts in an environment stop working when it moves.

@@ -14,7 +14,7 @@ from tabulate import tabulate
 
 from ..golden.protocol.rules import Outcome, growth, replay
 from ..golden.protocol.trace import Row, load_traces, save_traces
-from .experiments.credit.calibration import ARMS, SETTINGS, Setting, calibrate
+from .experiments.credit.calibration import ARMS, HELD_OUT, SETTINGS, Setting, calibrate
 from .experiments.pool import Task, compute
 from .interrupts import interruptible
 from .outputs import Folder
@@ -24,6 +24,7 @@ HEAD = (
     "arm",
     "largest growth",
     "smallest ‖g_L‖",
+    "a sample's own",
     "(c) in the end",
     "fires at",
     "pp to come",
@@ -49,11 +50,12 @@ def command(settings: tuple[str, ...], seeds: int, epochs: int | None, jobs: int
     """Train by backpropagation and by direct feedback alignment, and table what the flags see; all settings by default.
 
     \b
-    norm      4 blocks of 64, LayerNorm before the head, plain descent at 0.05
+    norm      4 blocks of 64, LayerNorm before the head, Adam at 0.001
     bare      the same without that LayerNorm
-    adam      with it, Adam at 0.01
+    sgd       with it, plain descent at 0.01
     deep      as norm, 8 blocks
     embedded  as norm, blocks of 48 behind a learned embedding
+    one       as norm, blocks of one matrix; one-bare without the LayerNorm
 
     The traces, SETTING-SEED.json, are read by `kappa-rtl monitor`; those that are there already are not made again.
 
@@ -102,12 +104,14 @@ def _lines(name: str, runs: list[dict[str, Any]]) -> list[tuple[str, ...]]:
         outcomes = [replay(log, arm) for log in logs]
         ends = [run["reports"][arm] for run in runs]
         verdicts = sorted({end["verdict"] for end in ends})
+        smallest = [min(_worst(row["bp_grad_norms_per_sample_med"][-1], 0.0) for row in log) for log in logs]
         lines.append(
             (
                 name,
                 arm,
                 _range([max(_worst(growth(row["hidden_norms"]), math.inf) for row in log) for log in logs], ".3g"),
-                _range([min(_worst(row["bp_grad_norms_per_sample_med"][-1], 0.0) for row in log) for log in logs], ".2g"),
+                _range(smallest, ".2g"),
+                _range([HELD_OUT * one for one in smallest], ".2g"),
                 _range([float(end["direction"]) for end in ends], "z.2f"),
                 _epochs(outcomes),
                 _range([100 * outcome.gain for outcome in outcomes if outcome.flags], "+.1f"),

@@ -24,6 +24,9 @@ from ..golden.protocol.trace import Row, load_traces
 from .outputs import Output
 from .style import STYLE
 
+DEMO = Path(__file__).with_name("monitor_demo.json")
+"""Runs of `kappa-rtl calibrate norm` with seed 0, backpropagation and feedback alignment."""
+
 RULE = "=" * 72
 # Okabe and Ito's colours, which the colour-blind can tell apart.
 LOOKS = (("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"), ("#E69F00", "-"), ("#000000", "--"))
@@ -32,14 +35,15 @@ LIMIT: dict[str, Any] = {"color": "#444444", "lw": 1.2, "ls": (0, (4, 3))}
 
 
 @click.command("monitor")
-@click.argument("trace", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("trace", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--demo", is_flag=True, help="Replay the trace that comes with the package in place of TRACE.")
 @click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Check only epochs that this divides.")
 @click.option(
     "--ratio", type=float, default=PUBLISHED.h_norm_explosion_ratio, show_default=True, help="(a): growth of the hidden norm."
 )
 @click.option("--floor", type=float, default=PUBLISHED.g_norm_floor, show_default=True, help="(b): norm of the last gradient.")
 @click.option("--plot", type=Output(".png"), help="Draw norms and thresholds into this .png.")
-def command(trace: Path, every: int, ratio: float, floor: float, plot: Path | None) -> None:
+def command(trace: Path | None, demo: bool, every: int, ratio: float, floor: float, plot: Path | None) -> None:
     """Replay TRACE.json: where the diagnostic protocol would have stopped each of its runs, and what that saves.
 
     A trace is an object with logs such as bp_log and dfa_log, each a list of rows with epoch, hidden_norms,
@@ -47,8 +51,12 @@ def command(trace: Path, every: int, ratio: float, floor: float, plot: Path | No
 
     \b
     Example:
+      kappa-rtl monitor --demo
       kappa-rtl monitor docs/traces/norm-0.json --every 5 --plot norms.png
     """
+    if demo == (trace is not None):
+        raise click.UsageError("TRACE and --demo must not both be given" if demo else "Missing argument 'TRACE', or --demo.")
+    trace = trace or DEMO
     try:
         thresholds = DiagnosticThresholds(h_norm_explosion_ratio=ratio, g_norm_floor=floor)
     except ValueError as error:
@@ -142,3 +150,7 @@ def _columns(rows: list[list[float]]) -> list[NDArray[np.float64]]:
     """Each place of the rows as a curve; NaN where a row is shorter."""
     width = max(map(len, rows), default=0)
     return list(np.array([row + [math.nan] * (width - len(row)) for row in rows], np.float64).reshape(len(rows), width).T)
+
+
+if __name__ == "__main__":
+    command(prog_name="python -m kappa_rtl.scripts.monitor")

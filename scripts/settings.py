@@ -19,6 +19,7 @@ import click
 from ..golden.config import ThrottleConfig
 from ..golden.laws import LAWS
 from ..golden.network.precision import FIELDS
+from .experiments.credit.plan import Plan
 from .experiments.subject import DataSpec, ModelSpec
 
 LOOP = (
@@ -49,6 +50,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "precision": (),
     "run": ("experiment", "gain", "input", "sim", "idle", "stall"),
     "narrow": ("gradient", "weight", "update"),
+    "credit": tuple(one.name for one in dataclasses.fields(Plan)),
 }
 """The keys of every table; those of ``precision`` are names of layers, each with a table of its own."""
 
@@ -69,6 +71,7 @@ USED: dict[str, tuple[str, ...]] = {
     "export": ("throttle",),
     "synth": ("throttle",),
     "faults": ("throttle",),
+    "credit": ("credit",),
 }
 """The tables that each command uses. Of ``train`` only the experiment ``data`` uses ``data`` and ``model``."""
 

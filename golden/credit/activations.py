@@ -67,6 +67,8 @@ GELU = Kind(_gelu, _gelu_slope, _gelu_bend)
 def phi(alpha: float) -> Kind:
     """``(1 - alpha) z + alpha tanh z``: the identity at alpha = 0, tanh at 1."""
     tanh = KINDS["tanh"]
+    if alpha == 1:
+        return tanh
     bend = tanh.bend
     assert bend is not None
     return Kind(

@@ -51,6 +51,11 @@ def files(folder: str | Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDA
     return pixels, labels, *read(folder / TEST)
 
 
+def size(folder: str | Path) -> int:
+    """How many samples there are to train on, by the sizes of the files."""
+    return sum((Path(folder) / name).stat().st_size for name in TRAIN if (Path(folder) / name).is_file()) // RECORD
+
+
 def load(folder: str | Path) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[Any], NDArray[np.int64]]:
     """The same with inputs in float32, each colour with mean 0 and variance 1 over the training set."""
     pixels, labels, test, test_labels = files(folder)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checkpoint import State
 from ..network.checks import counts
 from .method import Estimator, real
-from .network import Network, Trace
+from .network import Network, Trace, normal
 
 Array = NDArray[Any]
 
@@ -26,6 +28,8 @@ class CreditBridge(Estimator):
         ema: how much Vbar keeps in a step.
         perturb: p: with p > 0, V is trained at ``h_l + p noise`` against T_l at ``f_l`` of that, the code unchanged. With the
             error as code V is a function of the code alone on the data, and without p nothing says what its gradient is.
+        flow: w: with w > 0 the net has d more outputs F, flow matching as an auxiliary: ``sum_l w mean |F_l - L (h_{l+1} -
+            h_l)|^2 / d`` joins the loss, so that its hidden layers also learn where states go.
     """
 
     name = "credit_bridge"
@@ -40,8 +44,11 @@ class CreditBridge(Estimator):
         spread: float = 0.1,
         ema: float = 0.995,
         perturb: float = 0.0,
+        flow: float = 0.0,
         **options: Any,
     ) -> None:
+        real("flow", flow, least=0)
+        self.flow = flow
         super().__init__(network, **options)
         real("terminal", terminal, least=0)
         real("temperature", temperature, above=0)
@@ -55,64 +62,86 @@ class CreditBridge(Estimator):
         self.spread, self.ema, self.perturb = spread, ema, perturb
         self.average = self.net.theta.copy()
 
-    def outputs(self) -> int:
-        return 1
+    def state_dict(self) -> State:
+        """Also the weights of Vbar."""
+        return super().state_dict() | {"average": self.average.copy()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.average[:] = state["average"]
+
+    def outputs(self, width: int) -> int:
+        return 1 + width if self.flow else 1
 
     def targets(self, h: Array, t: Array, code: Array | None) -> Array:
-        """T, (rows,), from the next states (rows, d) and their times."""
+        """T, (rows,), from the next states (rows, d) and their times: all draws in one product."""
+        noise = normal(self.rng, (self.samples, *h.shape), self.net.theta.dtype)
+        noise *= self.spread
+        noise += h
         live = self.net.theta.copy()
         self.net.theta[:] = self.average
-        noise = self.rng.normal(size=(self.samples, *h.shape))
-        values = np.concatenate([self.net.value(h + self.spread * one, t, code) for one in noise], axis=1)
+        x = self.net.value(noise, t, code)[..., 0] / -self.temperature
         self.net.theta[:] = live
-        x = -values.T / self.temperature
         top = x.max(axis=0)
         soft: Array = -self.temperature * (top + np.log(np.exp(x - top).mean(axis=0)))
         return soft
 
-    def loss_gradient(
-        self, h: Array, t: Array, code: Array | None, goal: Array, weight: Array, delta: Array
-    ) -> tuple[float, Array]:
-        """The loss and its gradient (P,).
+    def bridge_gradient(
+        self, h: Array, t: Array, code: Array | None, goal: Array, velocity: Array | None
+    ) -> tuple[dict[str, float], Array]:
+        """The parts of the loss below L and their gradient (P,).
 
         Args:
-            h, t, code: the rows; the last n of them are the last states of the batch.
-            goal, weight: (rows,) what V should be and how much a miss counts.
-            delta: (n, d), what the gradient of V at the last n rows should be.
+            h, t, code: the rows.
+            goal: (rows,) what V should be.
+            velocity: (rows, d) what F should be; None without it.
         """
-        n = len(delta)
-        value, made = self.net.forward(h, t, code)
-        miss = value[:, 0] - goal
-        loss = float(weight @ np.square(miss))
-        cotangent = (2 * weight * miss)[:, None]
-        if not self.terminal:
-            return loss, self.net.backward(made, cotangent)[1]
-        gap = self.net.input_gradient(made, np.ones_like(value))[-n:] - delta
-        direction = np.zeros((len(h), self.width))
-        direction[-n:] = 2 * self.terminal / n * gap
-        loss += self.terminal / n * float(np.square(gap).sum())
-        return loss, self.net.tangent_gradient(made, direction, cotangent, np.ones_like(value))
+        out, made = self.net.forward(h, t, code)
+        miss, weight = out[:, 0] - goal, self.depth / len(h)
+        parts = {"bridge": weight * float(np.vdot(miss, miss))}
+        cotangent = np.zeros_like(out)
+        cotangent[:, 0] = 2 * weight * miss
+        if velocity is not None:
+            gap, share = out[:, 1:] - velocity, self.flow * weight / self.width
+            parts["flow"] = share * float(np.vdot(gap, gap))
+            cotangent[:, 1:] = 2 * share * gap
+        return parts, self.net.backward(made, cotangent)[1]
 
-    def fit(self, network: Network, trace: Trace) -> float:
+    def end_gradient(self, h: Array, code: Array | None, losses: Array, delta: Array) -> tuple[dict[str, float], Array]:
+        """The parts of the loss at L and their gradient (P,), for last states h (n, d)."""
+        n = len(h)
+        out, made = self.net.forward(h, np.ones(n), code)
+        miss = out[:, 0] - losses
+        parts = {"end": float(np.vdot(miss, miss)) / n}
+        cotangent, ones = np.zeros_like(out), np.zeros_like(out)
+        cotangent[:, 0], ones[:, 0] = 2 / n * miss, 1
+        if not self.terminal:
+            return parts, self.net.backward(made, cotangent)[1]
+        gap = self.net.input_gradient(made, ones) - delta
+        parts["terminal"] = self.terminal / n * float(np.vdot(gap, gap))
+        return parts, self.net.tangent_gradient(made, 2 * self.terminal / n * gap, cotangent, ones)
+
+    def fit(self, network: Network, trace: Trace) -> dict[str, float]:
         sample, layer = self.pairs(trace)
-        rows, n, codes = len(sample), len(trace.losses), self.code(trace)
+        codes = self.code(trace)
         code = self.at(codes, sample)
         h = trace.states[layer, sample]
         if self.perturb:
-            h = h + self.perturb * self.rng.normal(size=h.shape)
+            h = h + self.perturb * normal(self.rng, h.shape, h.dtype)
             after = network.advance(trace, sample, layer, h)
         else:
             after = trace.states[layer + 1, sample]
-        goal = np.concatenate([self.targets(after, self.times(layer + 1), code), trace.losses])
-        weight = np.concatenate([np.full(rows, self.depth / rows), np.full(n, 1 / n)])
-        joined = None if codes is None or code is None else np.concatenate([code, codes])
-        times = np.concatenate([self.times(layer), np.ones(n)])
-        loss, gradient = self.loss_gradient(np.concatenate([h, trace.states[-1]]), times, joined, goal, weight, trace.delta)
-        self.descend(gradient)
+        goal = self.targets(after, self.times(layer + 1), code)
+        velocity = self.depth * (after - h) if self.flow else None
+        below, gradient = self.bridge_gradient(h, self.times(layer), code, goal, velocity)
+        end, more = self.end_gradient(trace.states[-1], codes, trace.losses, trace.delta)
+        self.descend(gradient + more)
         self.average *= self.ema
         self.average += (1 - self.ema) * self.net.theta
-        return loss
+        return below | end
 
     def credit(self, network: Network, trace: Trace) -> Array:
-        value, made = self.net.forward(*self.everywhere(trace))
-        return self.net.input_gradient(made, np.ones_like(value)).reshape(trace.states.shape)
+        out, made = self.net.forward(*self.everywhere(trace))
+        ones = np.zeros_like(out)
+        ones[:, 0] = 1
+        return self.net.input_gradient(made, ones).reshape(trace.states.shape)

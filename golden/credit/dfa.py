@@ -19,7 +19,7 @@ class DFA(Method):
     def __init__(self, network: Network, *, seed: int = 0) -> None:
         super().__init__(network, seed=seed)
         shape = (self.depth + 1, self.width, self.classes)
-        self.feedback = self.rng.normal(size=shape) / math.sqrt(self.classes)
+        self.feedback = (self.rng.normal(size=shape) / math.sqrt(self.classes)).astype(network.dtype)
 
     def credit(self, network: Network, trace: Trace) -> NDArray[Any]:
         credit: NDArray[Any] = trace.error @ self.feedback.swapaxes(1, 2)

@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ..network.checks import counts, seeds
-from .network import Network, Trace
+from .network import Network, Trace, normal
 
 Array = NDArray[Any]
 
@@ -22,10 +22,19 @@ class LinearSystem(Network):
         sigma: standard deviation of the noise.
         spread: c, how far each A_l is from the identity.
         seed: of the A_l and of C.
+        dtype: of all that is computed; A_l and C are drawn in float64 and rounded to it.
     """
 
     def __init__(
-        self, width: int = 64, depth: int = 12, classes: int = 10, *, sigma: float = 0.03, spread: float = 0.1, seed: int = 0
+        self,
+        width: int = 64,
+        depth: int = 12,
+        classes: int = 10,
+        *,
+        sigma: float = 0.03,
+        spread: float = 0.1,
+        seed: int = 0,
+        dtype: DTypeLike = np.float64,
     ) -> None:
         counts(width=width, depth=depth, classes=classes)
         seeds(seed=seed)
@@ -34,8 +43,10 @@ class LinearSystem(Network):
                 raise ValueError(f"{name} must be finite and at least 0, not {value!r}")
         self.width, self.depth, self.classes, self.sigma = width, depth, classes, sigma
         rng = np.random.default_rng(seed)
-        self.A = np.eye(width) + spread * rng.normal(size=(depth, width, width)) / math.sqrt(width)
-        self.C = rng.normal(size=(classes, width)) / math.sqrt(width)
+        self.dtype = np.dtype(dtype)
+        steps = np.eye(width) + spread * rng.normal(size=(depth, width, width)) / math.sqrt(width)
+        self.A = steps.astype(self.dtype)
+        self.C = (rng.normal(size=(classes, width)) / math.sqrt(width)).astype(self.dtype)
 
     def block(self, layer: int, h: Array) -> Array:
         after: Array = h @ self.A[layer].T
@@ -51,5 +62,7 @@ class LinearSystem(Network):
 
     def sample(self, rng: np.random.Generator, n: int) -> Trace:
         """A batch of n: states, targets and noise standard normal, the noise times sigma."""
-        noise = self.sigma * rng.normal(size=(self.depth, n, self.width))
-        return self.run(rng.normal(size=(n, self.width)), rng.normal(size=(n, self.classes)), noise)
+        shapes = (self.depth, n, self.width), (n, self.width), (n, self.classes)
+        noise, start, target = (normal(rng, shape, self.dtype) for shape in shapes)
+        noise *= self.sigma
+        return self.run(start, target, noise)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checkpoint import State, Stateful, agree
 from ..network.checks import counts, seeds, switches
 from ..network.optimisers import Adam
 from ..numbers import is_number
@@ -20,7 +22,7 @@ Array = NDArray[Any]
 CODES = ("none", "eT", "deltaL", "eT_hL", "deltaL_hL")
 
 
-class Method(ABC):
+class Method(Stateful):
     """A guess at the credit of every state.
 
     Args:
@@ -40,9 +42,23 @@ class Method(ABC):
         self.depth, self.width, self.classes = network.depth, network.width, network.classes
         self.rng = np.random.default_rng([seed, 1])
 
-    def fit(self, network: Network, trace: Trace) -> float:
-        """Train the estimator on a batch, one step; its loss, NaN where there is nothing to train."""
-        return math.nan
+    def fit(self, network: Network, trace: Trace) -> dict[str, float]:
+        """Train the estimator on a batch, one step.
+
+        Returns:
+            the parts of its loss before the step, which is their sum: ``bridge``, how far it is from what it learns below the
+            last state, and others; nothing where there is nothing to train.
+        """
+        return {}
+
+    def state_dict(self) -> State:
+        """Where its random numbers are; what is drawn once follows from the seed."""
+        return {"name": self.name, "rng": self.rng.bit_generator.state}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from the state of a method made alike."""
+        agree(state, self.state_dict(), "name", free=["rng"])
+        self.rng.bit_generator.state = state["rng"]
 
     @abstractmethod
     def credit(self, network: Network, trace: Trace) -> Array:
@@ -93,7 +109,7 @@ class Estimator(Method):
         self.net = Net(
             d,
             code,
-            self.outputs(),
+            self.outputs(d),
             hidden=tuple(hidden),
             rng=self.rng,
             layer_norm=layer_norm,
@@ -103,9 +119,19 @@ class Estimator(Method):
         )
         self.adam = Adam()
 
-    def outputs(self) -> int:
-        """How many outputs the net has."""
-        return self.width
+    def state_dict(self) -> State:
+        """Also the net's weights and Adam's state."""
+        return super().state_dict() | {"theta": self.net.theta.copy(), "adam": self.adam.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        agree(state, self.state_dict(), "name", free=["rng", "adam"])
+        self.adam.load_state_dict(state["adam"])
+        self.net.theta[:] = state["theta"]
+        self.rng.bit_generator.state = state["rng"]
+
+    def outputs(self, width: int) -> int:
+        """How many outputs the net has, for states of this width."""
+        return width
 
     def code(self, trace: Trace) -> Array | None:
         """The codes of the batch, (n, code)."""

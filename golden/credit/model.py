@@ -1,10 +1,12 @@
 """The residual network that is trained, softmax cross-entropy at the end.
 
-Its blocks are ``h_{l+1} = h_l + act(LN(h_l) W1 + b1) W2 + b2``, or with one matrix ``h_{l+1} = h_l + act(LN(h_l) W1 + b1)``.
+Its blocks are ``h_{l+1} = h_l + act(LN(h_l) W1 + b1) W2 + b2``, W2 small at first, or with one matrix ``h_l + act(LN(h_l) W1
++ b1)``.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -55,7 +57,7 @@ class ResidualMLP(Network):
         kind: str = "gelu",
         final_norm: bool = False,
         gain: float = 1.0,
-        matrices: int = 1,
+        matrices: int = 2,
         w2_std: float = 0.01,
         residual_add: bool = True,
         seed: int = 0,
@@ -173,13 +175,22 @@ class ResidualMLP(Network):
             return self.run(inputs, labels)
         return self.run(inputs @ self.parts["embedding"], labels, inputs=inputs)
 
+    def outputs(self, x: ArrayLike) -> Array:
+        """The softmax of the head's outputs, (n, C)."""
+        error = self.trace(x, np.zeros(len(np.asarray(x)), int)).error
+        error[:, 0] += 1
+        return error
+
     def accuracy(self, x: ArrayLike, y: ArrayLike) -> float:
         """The share of the samples whose largest output is their label."""
-        error = self.trace(x, y).error
-        labels = np.asarray(y)
-        rows = np.arange(len(error))
-        error[rows, labels] += 1  # the softmax again
-        return float(np.mean(error.argmax(axis=1) == labels))
+        return float(np.mean(self.outputs(x).argmax(axis=1) == np.asarray(y)))
+
+    def cast(self, dtype: DTypeLike) -> ResidualMLP:
+        """The same network with its weights in another dtype."""
+        made = copy.copy(self)
+        made.dtype = np.dtype(dtype)
+        made.theta = self.theta
+        return made
 
     # ---------------------------------------------------------------- the update
 
@@ -218,16 +229,13 @@ class ResidualMLP(Network):
 
     # ---------------------------------------------------------------- what diagnostics ask for
 
-    def hidden_norms(self, x: ArrayLike, y: ArrayLike | None = None) -> Array:
-        """The mean norm of h_l over the samples, (L+1,)."""
-        labels = np.zeros(len(np.asarray(x)), int) if y is None else y
-        norms: Array = np.linalg.norm(self.trace(x, labels).states, axis=2).mean(axis=1)
-        return norms
+    def hidden_states(self, x: ArrayLike) -> Array:
+        """h_0..h_L, (L+1, n, d)."""
+        return self.trace(x, np.zeros(len(np.asarray(x)), int)).states
 
-    def gradient_norms(self, x: ArrayLike, y: ArrayLike) -> Array:
-        """The median over the samples of ||dloss/dh_l||, (L+1,), each sample's own loss."""
-        norms: Array = np.median(np.linalg.norm(self.exact(self.trace(x, y)), axis=2), axis=1)
-        return norms
+    def hidden_gradients(self, x: ArrayLike, y: ArrayLike) -> Array:
+        """The gradient of the mean loss by h_0..h_L, (L+1, n, d)."""
+        return self.exact(self.trace(x, y)) / len(np.asarray(x))
 
     def gradient(self, x: ArrayLike, y: ArrayLike) -> Array:
         """The gradient of the mean loss by all blocks' kernels and biases, one vector."""

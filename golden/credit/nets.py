@@ -95,30 +95,41 @@ class Net:
             z = x @ kernel
             z += bias
             if i == len(self.layers) - 1:
-                return z + h if self.skip else z, made
+                return z + h.astype(z.dtype, copy=False) if self.skip else z, made
             x = self.act.value(z)
             made.sums.append(z)
             made.outputs.append(x)
         raise AssertionError("a net has an output layer")
 
     def value(self, h: Array, t: Array, code: Array | None) -> Array:
-        """The outputs alone."""
-        x = self._inputs(h, t, code)[1]
-        for kernel, bias in self.layers[:-1]:
-            x = x @ kernel
-            x += bias
+        """The outputs alone, (..., rows, k), for states (..., rows, d): what rows share is computed once for all of them."""
+        h = h.astype(self.theta.dtype, copy=False)
+        kernel, bias = self.layers[0]
+        x = self._normal(h).value.reshape(-1, self.width) @ kernel[: self.width]
+        x = x.reshape(*h.shape[:-1], -1)
+        x += self._beside(t, code) @ kernel[self.width :] + bias
+        for kernel, bias in self.layers[1:]:
             x = self.act.value(x)
-        z: Array = x @ self.layers[-1][0] + self.layers[-1][1]
-        return z + h if self.skip else z
+            x = x.reshape(-1, len(kernel)) @ kernel
+            x += bias
+        x = x.reshape(*h.shape[:-1], self.outputs)
+        return x + h if self.skip else x
 
-    def _inputs(self, h: Array, t: Array, code: Array | None) -> tuple[Normal, Array]:
-        normal = normalise(h) if self.layer_norm else Normal(h, np.ones(1))
+    def _normal(self, h: Array) -> Normal:
+        return normalise(h) if self.layer_norm else Normal(h, np.ones(1, h.dtype))
+
+    def _beside(self, t: Array, code: Array | None) -> Array:
+        """What the net is given beside h, (rows, 2 FREQUENCIES + code)."""
         angles = np.outer(t, math.pi * 2.0 ** np.arange(FREQUENCIES))
-        parts = [normal.value, np.sin(angles), np.cos(angles)]
+        parts = [np.sin(angles), np.cos(angles)]
         if self.code:
             assert code is not None
             parts.append(code)
-        return normal, np.concatenate(parts, axis=1).astype(self.theta.dtype, copy=False)
+        return np.concatenate(parts, axis=1).astype(self.theta.dtype, copy=False)
+
+    def _inputs(self, h: Array, t: Array, code: Array | None) -> tuple[Normal, Array]:
+        normal = self._normal(h.astype(self.theta.dtype, copy=False))
+        return normal, np.concatenate([normal.value, self._beside(t, code)], axis=1)
 
     def _slopes(self, made: Pass) -> list[Array]:
         if not made.slopes:

@@ -44,11 +44,13 @@ class Network(ABC):
 
     Attributes:
         depth, width, classes: L, d and C.
+        dtype: of states and credits.
     """
 
     depth: int
     width: int
     classes: int
+    dtype: np.dtype[Any]
 
     @abstractmethod
     def block(self, layer: int, h: Array) -> Array:
@@ -113,6 +115,11 @@ class Network(ABC):
         losses = np.empty(len(h), h.dtype)
         losses[order] = self.head(h, trace.target[sample])[0]
         return losses
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Standard normal numbers of a dtype."""
+    return rng.standard_normal(shape, np.float32 if dtype == np.float32 else np.float64)
 
 
 def flat_states(trace: Trace, layers: int) -> tuple[Array, Index, Index]:

@@ -2,99 +2,28 @@
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..network.data import batches, digits
+from ..network.data import batches
 from ..network.optimisers import Adam
-from . import cifar
+from ..training.resume import Checkpoint
 from .dfa import DFA
+from .loop import Loop, Row, Run
 from .lq import LinearSystem
 from .method import Method
 from .methods import make
-from .metrics import measure
+from .metrics import gamma, measure
 from .model import ResidualMLP, unit_rms
 from .network import Trace
+from .samples import Data, Net, Samples
 
 Array = NDArray[Any]
-
-
-class Samples(NamedTuple):
-    """Labelled samples to train on and others to test on."""
-
-    x: Array
-    y: NDArray[np.int64]
-    test_x: Array
-    test_y: NDArray[np.int64]
-    classes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Data:
-    """Where the samples come from.
-
-    Args:
-        name: ``ladder``, normal inputs labelled by a random teacher of the student's form; ``digits``; ``cifar10``.
-        folder: of CIFAR-10.
-        samples, test: how many of the ladder's.
-        teacher_gain: of the teacher's initial weights.
-    """
-
-    name: str = "digits"
-    folder: str = ""
-    samples: int = 4096
-    test: int = 512
-    teacher_gain: float = 1.0
-
-    def draw(self, seed: int, net: Net) -> Samples:
-        """The samples; of digits a fifth, drawn by the seed, is for testing."""
-        if self.name == "cifar10":
-            return Samples(*cifar.load(self.folder), cifar.CLASSES)
-        rng = np.random.default_rng([seed, 2])
-        if self.name == "digits":
-            data = digits()
-            assert data.labels is not None
-            order = rng.permutation(len(data.X))
-            cut = len(order) // 5
-            test, train = order[:cut], order[cut:]
-            return Samples(data.X[train], data.labels[train], data.X[test], data.labels[test], 10)
-        if self.name != "ladder":
-            raise ValueError(f"data must be one of ladder, digits, cifar10, not {self.name!r}")
-        x = rng.normal(size=(self.samples + self.test, net.width))
-        # A teacher with the student's small W2 would be next to linear: its blocks have the gain that its other weights have.
-        teacher = net.build(
-            seed + 1000, gain=self.teacher_gain, w2_std=self.teacher_gain / math.sqrt(net.width), final_norm=False
-        )
-        trace = teacher.trace(x, np.zeros(len(x), int))
-        trace.error[:, 0] += 1  # the softmax again
-        y = trace.error.argmax(axis=1)
-        return Samples(x[: self.samples], y[: self.samples], x[self.samples :], y[self.samples :], net.classes)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Net:
-    """The shape of a student; see :class:`~kappa_rtl.golden.credit.model.ResidualMLP`."""
-
-    width: int = 32
-    depth: int = 4
-    classes: int = 10
-    kind: str = "gelu"
-    final_norm: bool = False
-    matrices: int = 1
-    w2_std: float = 0.01
-    residual_add: bool = True
-
-    def build(self, seed: int, inputs: int | None = None, **changes: Any) -> ResidualMLP:
-        """The network with its first weights; ``changes`` are arguments in the place of these."""
-        shape = {name: value for name, value in vars(self).items() if name not in ("width", "depth", "classes")}
-        return ResidualMLP(self.width, self.depth, self.classes, inputs=inputs, seed=seed, **shape | changes)
-
-
 Options = Mapping[str, Any]
 
 LADDER, TANH = Data(name="ladder"), Net(kind="phi:1")
@@ -102,7 +31,11 @@ LADDER, TANH = Data(name="ladder"), Net(kind="phi:1")
 
 @dataclass(frozen=True, kw_only=True)
 class LQ:
-    """Fit a method to the linear-quadratic system, a fresh batch a step, and measure it on a fresh one."""
+    """Fit a method to the linear-quadratic system, a fresh batch a step, and measure it on a fresh one.
+
+    Args:
+        single: fit in float32; it is measured in float64 all the same.
+    """
 
     width: int = 16
     depth: int = 4
@@ -112,16 +45,25 @@ class LQ:
     steps: int = 1500
     batch: int = 128
     evaluate: int = 256
+    single: bool = False
 
-    def run(self, method: str, options: Options, seed: int) -> dict[str, float]:
-        system = LinearSystem(self.width, self.depth, self.classes, sigma=self.sigma, spread=self.spread, seed=seed)
+    def system(self, seed: int, *, single: bool = False) -> LinearSystem:
+        """The system of this seed."""
+        dtype = np.float32 if single else np.float64
+        return LinearSystem(self.width, self.depth, self.classes, sigma=self.sigma, spread=self.spread, seed=seed, dtype=dtype)
+
+    def run(self, method: str, options: Options, seed: int, checkpoint: Checkpoint | None = None) -> Run:
+        """One run, saved at the checkpoint while it is under way."""
+        system, exact = self.system(seed, single=self.single), self.system(seed)
         estimator = make(method, system, seed=seed, **options)
         rng = np.random.default_rng([seed, 3])
+        trace = exact.sample(np.random.default_rng([seed, 4]), self.evaluate)
+        loop = Loop(self.steps, lambda: {"gamma": gamma(estimator.credit(exact, trace), exact.exact(trace))}, estimator, rng=rng)
         if estimator.learns:
-            for _ in range(self.steps):
-                estimator.fit(system, system.sample(rng, self.batch))
-        trace = system.sample(np.random.default_rng([seed, 4]), self.evaluate)
-        return measure(system, trace, estimator.credit(system, trace), rng)
+            loop.run(
+                lambda _: estimator.fit(system, system.sample(rng, self.batch)), checkpoint, told(self, method, options, seed)
+            )
+        return Run(measure(exact, trace, estimator.credit(exact, trace), rng), loop.curve, loop.seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,25 +86,41 @@ class Online:
     clip: float = 1.0
     evaluate: int = 256
 
-    def run(self, method: str, options: Options, seed: int) -> dict[str, float]:
+    def run(self, method: str, options: Options, seed: int, checkpoint: Checkpoint | None = None) -> Run:
+        """One run, saved at the checkpoint while it is under way."""
         samples = self.data.draw(seed, self.net)
         model = self.net.build(seed, samples.x.shape[1])
         estimator = make(method, model, seed=seed, **options)
-        self.train(model, estimator, samples, seed)
-        return report(model, estimator, samples, self.evaluate, seed)
+        loop = self.train(model, estimator, samples, seed, checkpoint, told(self, method, options, seed))
+        return Run(report(model, estimator, samples, self.evaluate, seed), loop.curve, loop.seconds)
 
-    def train(self, model: ResidualMLP, estimator: Method, samples: Samples, seed: int) -> None:
-        """Train the student, and the estimator beside it."""
+    def train(
+        self,
+        model: ResidualMLP,
+        estimator: Method,
+        samples: Samples,
+        seed: int,
+        checkpoint: Checkpoint | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Loop:
+        """Train the student, and the estimator beside it; the loop that did."""
         start, adam = DFA(model, seed=seed), Adam()
-        epochs = -(-self.steps // max(1, len(samples.x) // self.batch)) + 1
-        stream = batches(len(samples.x), epochs, self.batch, shuffle=True, seed=seed)
-        for step, rows in zip(range(self.steps), stream, strict=False):
+        loop = Loop(self.steps, lambda: look(model, estimator, samples, self.evaluate), estimator, model=model, adam=adam)
+
+        def advance(rows: NDArray[np.intp] | None) -> Mapping[str, float]:
+            assert rows is not None
             trace = model.trace(samples.x[rows], samples.y[rows])
-            estimator.fit(model, trace)
-            share = self.share(step) if estimator.learns else 1.0
-            credit = blend(start.credit(model, trace), estimator.credit(model, trace) if share else None, share)
+            fitted = estimator.fit(model, trace)
+            share = self.share(loop.step) if estimator.learns else 1.0
+            first = start.credit(model, trace) if share < 1 else None
+            credit = blend(first, estimator.credit(model, trace) if share else None, share)
             field = model.field(trace, credit, clip=self.clip or None)
             model.theta = model.theta - self.rate * adam.propose(field)
+            return fitted
+
+        epochs = -(-self.steps // max(1, len(samples.x) // self.batch)) + 1
+        loop.run(advance, checkpoint, settings or {}, batches(len(samples.x), epochs, self.batch, shuffle=True, seed=seed))
+        return loop
 
     def share(self, step: int) -> float:
         """How much of the method's own credit a step uses."""
@@ -170,10 +128,12 @@ class Online:
         return 1.0 if not length else min(1.0, max(0.0, (step - length) / length))
 
 
-def blend(start: Array, own: Array | None, share: float) -> Array:
-    """``(1 - share) start + share own``, both normalised."""
-    if own is None:
-        return start
+def blend(start: Array | None, own: Array | None, share: float) -> Array:
+    """``(1 - share) start + share own``, both normalised; one that has no share may be None."""
+    if own is None or start is None:
+        made = start if own is None else own
+        assert made is not None
+        return made
     return own if share == 1 else (1 - share) * unit_rms(start) + share * unit_rms(own)
 
 
@@ -186,29 +146,57 @@ class Frozen:
     batch: int = 128
     eta: float = 0.003
 
-    def run(self, method: str, options: Options, seed: int) -> dict[str, float]:
+    def run(self, method: str, options: Options, seed: int, checkpoint: Checkpoint | None = None) -> Run:
+        """One run, saved at the checkpoint while it is under way; the network that is frozen is not, but trained again."""
         task = self.training
         samples = task.data.draw(seed, task.net)
-        model = task.net.build(seed, samples.x.shape[1])
-        task.train(model, make("bp", model, seed=seed), samples, seed)
+        model = _reference(task, seed)
         estimator = make(method, model, seed=seed, **options)
         rng = np.random.default_rng([seed, 5])
+        loop = Loop(self.steps, lambda: look(model, estimator, samples, task.evaluate), estimator, rng=rng)
+
+        def advance(_: Any) -> Mapping[str, float]:
+            rows = rng.integers(0, len(samples.x), self.batch)
+            return estimator.fit(model, model.trace(samples.x[rows], samples.y[rows]))
+
         if estimator.learns:
-            for _ in range(self.steps):
-                rows = rng.integers(0, len(samples.x), self.batch)
-                estimator.fit(model, model.trace(samples.x[rows], samples.y[rows]))
-        return report(model, estimator, samples, task.evaluate, seed, eta=self.eta)
+            loop.run(advance, checkpoint, told(self, method, options, seed))
+        return Run(report(model, estimator, samples, task.evaluate, seed, eta=self.eta), loop.curve, loop.seconds)
+
+
+@functools.lru_cache(maxsize=1)
+def _reference(task: Online, seed: int) -> ResidualMLP:
+    """The network that backpropagation trains: all methods that follow one another are fitted to the very same."""
+    samples = task.data.draw(seed, task.net)
+    model = task.net.build(seed, samples.x.shape[1])
+    task.train(model, make("bp", model, seed=seed), samples, seed)
+    return model
+
+
+def look(model: ResidualMLP, estimator: Method, samples: Samples, evaluate: int) -> Row:
+    """Gamma and accuracy on test samples."""
+    trace = held_out(model, samples, evaluate)
+    return {
+        "gamma": gamma(estimator.credit(model, trace), model.exact(trace)),
+        "accuracy": model.accuracy(samples.test_x, samples.test_y),
+    }
 
 
 def report(
     model: ResidualMLP, estimator: Method, samples: Samples, evaluate: int, seed: int, *, eta: float = 0.01
-) -> dict[str, float]:
-    """The credit's measures on test samples, and the accuracy on all of them."""
-    trace = held_out(model, samples, evaluate)
-    found = measure(model, trace, estimator.credit(model, trace), np.random.default_rng([seed, 6]), eta=eta)
-    return found | {"accuracy": model.accuracy(samples.test_x, samples.test_y)}
+) -> dict[str, Any]:
+    """The credit's measures on test samples, and the accuracy on all of them; in float64."""
+    exact = model.cast(np.float64)
+    trace = held_out(exact, samples, evaluate)
+    found = measure(exact, trace, estimator.credit(exact, trace), np.random.default_rng([seed, 6]), eta=eta)
+    return found | {"accuracy": exact.accuracy(samples.test_x, samples.test_y)}
 
 
 def held_out(model: ResidualMLP, samples: Samples, evaluate: int) -> Trace:
     """The trace of the first so many test samples."""
     return model.trace(samples.test_x[:evaluate], samples.test_y[:evaluate])
+
+
+def told(task: Any, method: str, options: Options, seed: int) -> dict[str, Any]:
+    """What a run is given, as text: what tells its checkpoint from others'."""
+    return {"task": repr(task), "method": method, "options": repr(sorted(options.items())), "seed": seed}

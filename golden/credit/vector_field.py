@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..network.checks import counts, switches
 from .method import Estimator, real
-from .network import Network, Trace
+from .network import Network, Trace, normal
 
 
 class VectorField(Estimator):
@@ -60,11 +60,11 @@ class VectorField(Estimator):
         slopes = (losses[0] - losses[1]) / (2 * self.eps)
         return slopes
 
-    def fit(self, network: Network, trace: Trace) -> float:
+    def fit(self, network: Network, trace: Trace) -> dict[str, float]:
         sample, layer = self.pairs(trace)
         rows, n = len(sample), len(trace.losses)
-        v = self.rng.normal(size=(self.directions, rows, self.width))
-        v /= np.linalg.norm(v, axis=2, keepdims=True)
+        v = normal(self.rng, (self.directions, rows, self.width), network.dtype)
+        v /= np.sqrt(np.einsum("mrd,mrd->mr", v, v))[:, :, None]
         g = self.slopes(network, trace, v, sample, layer)
         if self.shuffled:
             g = np.stack([self.rng.permutation(row) for row in g])
@@ -76,14 +76,14 @@ class VectorField(Estimator):
         a, made = self.net.forward(h, t, code)
         miss = np.einsum("mrd,rd->mr", v, a[:rows]) - g
         weight = self.width / miss.size
-        loss = float(weight * np.square(miss).sum())
+        parts = {"bridge": float(weight * np.square(miss).sum())}
         cotangent = 2 * weight * np.einsum("mr,mrd->rd", miss, v)
         if self.terminal:
             gap = a[rows:] - trace.delta
-            loss += self.terminal / n * float(np.square(gap).sum())
+            parts["terminal"] = self.terminal / n * float(np.square(gap).sum())
             cotangent = np.concatenate([cotangent, 2 * self.terminal / n * gap])
         self.descend(self.net.backward(made, cotangent)[1])
-        return loss
+        return parts
 
     def credit(self, network: Network, trace: Trace) -> NDArray[Any]:
         return self.net.value(*self.everywhere(trace)).reshape(trace.states.shape)

@@ -3,9 +3,9 @@
 A network can learn its last layer alone while its blocks blow up, and still report an accuracy. Four flags tell:
 
     (a)  max over l of h[l+1] / max(h[l], 1e-30) > 50     h: norms of the hidden states, from block to block
-    (b)  g[-1] < 1e-7                                     g: norms of the loss's gradient at the hidden states
-    (c)  mean cosine between batches' gradients < 0.3     interpretive: a note, unless the thresholds let it decide
-    (d)  accuracy <= accuracy with the blocks frozen
+    (b)  g[-1] < 1e-7                                     g: norms of the mean loss's gradient at the hidden states
+    (c)  mean cosine between batches' gradients > 0.3     drift; a note, unless the thresholds let it decide
+    (d)  accuracy - accuracy with the blocks frozen < 2   percentage points
 
 Comparisons are strict as written. What is not finite fires its flag wherever it stands. :class:`TrainingMonitor` asks (a) and (b)
 during a run and stops it; :func:`diagnose` asks all four of a trained model. docs/protocol.md has the calibration.
@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,10 +37,11 @@ class DiagnosticThresholds:
 
     Args:
         h_norm_explosion_ratio: (a), growth of the hidden norm over one block.
-        g_norm_floor: (b), in units of the loss per unit of hidden state.
-        g_direction_floor: (c), a cosine.
-        direction_decides: whether (c) counts for the verdict. A healthy network that has fitted its data is below the
-            threshold, since what is left of its gradient is noise.
+        g_norm_floor: (b), of a sample's row of the gradient of the loss's mean over the samples: a sample's own loss has a
+            gradient as many times larger as there are samples, see :meth:`per_sample`.
+        stability_drift_ceiling: (c), a cosine: above it the gradient is the same vector whatever the batch.
+        frozen_acc_margin_pp: (d), percentage points that the blocks must be worth.
+        drift_decides: whether (c) counts for the verdict. It tells how a run fails rather than whether.
 
     Raises:
         ValueError: names the field, the value and the rule.
@@ -48,17 +49,24 @@ class DiagnosticThresholds:
 
     h_norm_explosion_ratio: float = 50.0
     g_norm_floor: float = 1e-7
-    g_direction_floor: float = 0.3
-    direction_decides: bool = False
+    stability_drift_ceiling: float = 0.3
+    frozen_acc_margin_pp: float = 2.0
+    drift_decides: bool = False
 
     def __post_init__(self) -> None:
         for name in ("h_norm_explosion_ratio", "g_norm_floor"):
             if not (is_number(getattr(self, name)) and 0 < getattr(self, name) < math.inf):
                 raise ValueError(f"{name} must be a finite number greater than 0, not {getattr(self, name)!r}")
-        if not (is_number(self.g_direction_floor) and -1 <= self.g_direction_floor <= 1):
-            raise ValueError(f"g_direction_floor must be a number from -1 to 1, not {self.g_direction_floor!r}")
-        if not isinstance(self.direction_decides, bool):
-            raise ValueError(f"direction_decides must be True or False, not {self.direction_decides!r}")
+        if not (is_number(self.stability_drift_ceiling) and -1 <= self.stability_drift_ceiling <= 1):
+            raise ValueError(f"stability_drift_ceiling must be a number from -1 to 1, not {self.stability_drift_ceiling!r}")
+        if not (is_number(self.frozen_acc_margin_pp) and 0 <= self.frozen_acc_margin_pp <= 100):
+            raise ValueError(f"frozen_acc_margin_pp must be a number from 0 to 100, not {self.frozen_acc_margin_pp!r}")
+        if not isinstance(self.drift_decides, bool):
+            raise ValueError(f"drift_decides must be True or False, not {self.drift_decides!r}")
+
+    def per_sample(self, samples: int) -> DiagnosticThresholds:
+        """The same thresholds for norms of each sample's own gradient, where so many samples are measured."""
+        return replace(self, g_norm_floor=self.g_norm_floor * whole("samples", samples, 1))
 
     def flags(self, hidden_norms: ArrayLike, gradient_norms: ArrayLike) -> list[str]:
         """(a) and (b) as far as they fire, in words that begin with the letter: ``(a) per-block growth 63× > 50×``.
@@ -125,17 +133,40 @@ def verdict_of(flags: Sequence[str]) -> str:
 # ---- of a trained model
 
 
-class Diagnosable(Protocol):
-    """What the protocol asks of a model with hidden states h_0 .. h_L, for a batch x, y with the samples on the first axis."""
+class Observable(Protocol):
+    """What the monitor asks of a model with hidden states h_0 .. h_L, for a batch x, y with the samples on the first axis."""
 
-    def hidden_norms(self, x: Any) -> ArrayLike:
-        """(L+1,) the mean over the samples of ``||h_l||``."""
+    def hidden_states(self, x: Any) -> Iterable[Any]:
+        """The L+1 hidden states, each (n, ...)."""
+
+    def hidden_gradients(self, x: Any, y: Any) -> Iterable[Any]:
+        """The exact gradients of the loss's mean over the samples by them, each (n, ...)."""
+
+
+class Diagnosable(Observable, Protocol):
+    """What the protocol asks of a model."""
 
     def gradient(self, x: Any, y: Any) -> ArrayLike:
-        """(P,) the exact gradient of the mean loss, all blocks as one vector."""
+        """(P,) the exact gradient of the mean loss, all blocks' weights as one vector."""
 
-    def gradient_norms(self, x: Any, y: Any) -> ArrayLike:
-        """(L+1,) the median over the samples of ``||d loss of the sample / d h_l||``."""
+
+def hidden_norms(model: Observable, x: Any) -> Floats:
+    """(L+1,) the mean over the samples of ``||h_l||``."""
+    return np.array([_sizes("hidden_states", one).mean() for one in model.hidden_states(x)], np.float64)
+
+
+def gradient_norms(model: Observable, x: Any, y: Any) -> Floats:
+    """(L+1,) the median over the samples of the norm of its row of ``d (mean loss) / d h_l``; NaN if one is not finite."""
+    return np.array([np.median(_sizes("hidden_gradients", one)) for one in model.hidden_gradients(x, y)], np.float64)
+
+
+def _sizes(name: str, rows: ArrayLike) -> Floats:
+    """The norm of each sample's part, (n,)."""
+    array = np.asarray(rows, np.float64)
+    if array.ndim < 2 or not len(array):
+        raise ValueError(f"{name} must be arrays with a row a sample, not of shape {array.shape}")
+    sizes: Floats = np.linalg.norm(array.reshape(len(array), -1), axis=1)
+    return sizes
 
 
 @dataclass(frozen=True)
@@ -146,9 +177,10 @@ class DiagnosticReport:
         method_name: of the method that trained the model.
         hidden_norms, gradient_norms: over all samples of all batches.
         growth, direction: of (a) and (c).
+        samples: how many the gradient's norms are of: a sample's own is so many times larger.
         headline_acc, frozen_baseline_acc: as given.
         flags: those that decide, in words; none is good.
-        notes: (c) where it is below its threshold and does not decide.
+        notes: (c) where it is above its threshold and does not decide.
     """
 
     method_name: str
@@ -156,6 +188,7 @@ class DiagnosticReport:
     gradient_norms: tuple[float, ...]
     growth: float
     direction: float
+    samples: int
     headline_acc: float
     frozen_baseline_acc: float
     flags: tuple[str, ...]
@@ -170,7 +203,7 @@ class DiagnosticReport:
         lines = [
             f"{self.method_name}: {self.verdict}",
             f"  (a) per-block growth {self.growth:.3g}",
-            f"  (b) ‖g_L‖ {self.gradient_norms[-1]:.1e}",
+            f"  (b) ‖g_L‖ {self.gradient_norms[-1]:.1e} (a sample's own: {self.gradient_norms[-1] * self.samples:.1e})",
             f"  (c) gradient direction between batches {self.direction:z.2f}",
             f"  (d) accuracy {self.headline_acc:.4f}, with frozen blocks {self.frozen_baseline_acc:.4f}",
             *(f"  fired: {flag}" for flag in self.flags),
@@ -205,25 +238,29 @@ def diagnose(
         raise ValueError(f"eval_batches must be at least 2, not {len(batches)}")
     headline, frozen = number("headline_acc", headline_acc), number("frozen_baseline_acc", frozen_baseline_acc)
     x, y = (np.concatenate([np.asarray(batch[part]) for batch in batches]) for part in (0, 1))
-    hidden = norms("hidden_norms", model.hidden_norms(x))
-    gradients = norms("gradient_norms", model.gradient_norms(x, y))
+    hidden = norms("hidden_norms", hidden_norms(model, x))
+    gradients = norms("gradient_norms", gradient_norms(model, x, y))
     flags = thresholds.flags(hidden, gradients)
     notes: list[str] = []
     direction = direction_stability([model.gradient(*batch) for batch in batches])
-    floor = thresholds.g_direction_floor
+    ceiling, margin = thresholds.stability_drift_ceiling, thresholds.frozen_acc_margin_pp
     if math.isnan(direction):
         flags.append("(c) a batch's gradient is not finite")
-    elif direction < floor:
-        said = f"(c) gradient direction between batches {_beyond(direction, 'z.2f', floor)} < {short(floor)}"
-        (flags if thresholds.direction_decides else notes).append(said)
-    if not (math.isfinite(headline) and math.isfinite(frozen) and headline > frozen):
-        flags.append(f"(d) accuracy {headline:.4f} <= {frozen:.4f} with frozen blocks")
+    elif direction > ceiling:
+        said = f"(c) gradient direction between batches {_beyond(direction, 'z.2f', ceiling)} > {short(ceiling)}: drift"
+        (flags if thresholds.drift_decides else notes).append(said)
+    gain = 100 * (headline - frozen)
+    if not math.isfinite(gain):
+        flags.append(f"(d) accuracy {headline:.4f}, with frozen blocks {frozen:.4f}")
+    elif gain < margin:
+        flags.append(f"(d) {_beyond(gain, 'z.1f', margin)} pp over frozen blocks < {short(margin)} pp")
     return DiagnosticReport(
         method_name,
         tuple(hidden.tolist()),
         tuple(gradients.tolist()),
         growth(hidden),
         direction,
+        len(x),
         headline,
         frozen,
         tuple(flags),
@@ -342,8 +379,8 @@ class TrainingMonitor:
 
         Args:
             epoch: how many are done, greater than in the row before.
-            hidden_norms: (L+1,) as :meth:`Diagnosable.hidden_norms`.
-            bp_grad_norms: as :meth:`Diagnosable.gradient_norms`.
+            hidden_norms: (L+1,) as of :func:`hidden_norms`.
+            bp_grad_norms: as of :func:`gradient_norms`.
             accuracy: on the samples that the run is judged by, 0..1.
         """
         return self.add(row(epoch, hidden_norms, bp_grad_norms, accuracy))
@@ -363,9 +400,9 @@ class TrainingMonitor:
             self.stopped, self.flags = made, tuple(fired)
         return fired
 
-    def observe(self, epoch: int, model: Diagnosable, x: Any, y: Any, accuracy: float) -> list[str]:
+    def observe(self, epoch: int, model: Observable, x: Any, y: Any, accuracy: float) -> list[str]:
         """:meth:`record` what ``model`` shows on the samples ``x``, ``y``, which stay the same for a whole run."""
-        return self.record(epoch, model.hidden_norms(x), model.gradient_norms(x, y), accuracy)
+        return self.record(epoch, hidden_norms(model, x), gradient_norms(model, x, y), accuracy)
 
     @property
     def verdict(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,16 @@ import pytest
 from click.testing import CliRunner
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
+import kappa_rtl
+from kappa_rtl.golden.credit.methods import METHODS
 from kappa_rtl.golden.credit.model import ResidualMLP
-from kappa_rtl.golden.credit.tasks import LQ, Data, Net, Online, blend
+from kappa_rtl.golden.credit.samples import Data, Net
+from kappa_rtl.golden.credit.tasks import LQ, Frozen, Online, blend
 from kappa_rtl.golden.throttle import Throttle
-from kappa_rtl.scripts.experiments.credit.experiments import EXPERIMENTS, NARROW, audit
+from kappa_rtl.golden.training.resume import Checkpoint
+from kappa_rtl.scripts.experiments.credit.experiments import MAKERS, experiment_of
 from kappa_rtl.scripts.experiments.credit.run import credit, run_arm
+from kappa_rtl.scripts.experiments.credit.table import curve
 from kappa_rtl.scripts.experiments.credit.throttling import LAWS, Throttled
 from kappa_rtl.scripts.main import main
 from kappa_rtl.sim.cosim import RtlThrottle
@@ -30,62 +36,116 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The linear-quadratic system measured on a few samples."""
-    own = EXPERIMENTS["lq"]()
-    arms = tuple(replace(arm, task=replace(arm.task, evaluate=8, batch=8)) for arm in own.arms)
-    monkeypatch.setitem(EXPERIMENTS, "lq", lambda full=False: replace(own, arms=arms))
+LITTLE = {
+    "ladder": ("--depth", "1", "--depth", "2"),
+    "forms": ("--depth", "1"),
+    "depth": ("--depth", "1"),
+    "scan": ("--warm-up", "0.2", "--terminal", "1"),
+    "main": ("--depth", "1"),
+    "throttle": ("--depth", "1", "--method", "dfa", "--method", "copy", "--bits", "0", "--bits", "8"),
+}
+"""What keeps an experiment of many arms small."""
 
 
-@pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n == "lq" else pytest.mark.slow) for n in EXPERIMENTS])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n == "lq" else pytest.mark.slow) for n in MAKERS])
 def test_every_experiment_from_the_command_line(name: str, tmp_path: Path) -> None:
-    """Table, plot and results; a second call makes nothing anew; what was cut off, or is another run, is made again."""
+    """Table, pictures and results; a second call makes nothing anew; what was cut off, or is another run, is made again."""
     out = tmp_path / "a folder"
-    command = ["credit", name, "--steps", "2", "--seeds", "1", "--jobs", "1", "--out", str(out)]
+    sizes = ("--width", "4", "--steps", "2", "--rows", "8", *LITTLE.get(name, ()))
+    command = ["credit", name, *sizes, "--seeds", "1", "--jobs", "1", "--out", str(out)]
     done = CliRunner().invoke(main, command)
     assert done.exit_code == 0, done.output
-    assert (out / "plot.png").read_bytes().startswith(b"\x89PNG")
-    experiment = EXPERIMENTS[name]()
-    names = [arm.name for arm in experiment.arms]
-    assert all(f"\n{arm} " in f"\n{done.output}" for arm in names)
+    for picture in ("plot.png", "curves.png"):
+        assert (out / picture).read_bytes().startswith(b"\x89PNG")
     results = json.loads((out / "results.json").read_text())
-    assert list(results["arms"]) == names
-    for claim in experiment.claims:
-        assert f": {claim.text}" in done.output
-    assert any(arm.method == "copy" for arm in experiment.arms), "no table without a control"
+    names = list(results["arms"])
+    assert all(f"\n{arm} " in f"\n{done.output}" for arm in names)
+    assert results["configuration"]["seeds"] == [42] and results["configuration"]["width"] == 4
+    assert results["version"] == kappa_rtl.__version__
+    assert all(line in done.output for line in results["findings"]) and (results["findings"] or name in ("forms", "scan"))
+    groups = {arm["group"] for arm in results["arms"].values()}
+    if name == "throttle":
+        assert any(arm["method"] == "copy" for arm in results["arms"].values()), "no table without a control"
+    else:
+        assert all(any(a["method"] == "copy" and a["group"] == g for a in results["arms"].values()) for g in groups)
     files = sorted((out / "runs").iterdir())
-    assert [file.name for file in files] == sorted(f"{arm}-0.json" for arm in names)
+    assert [file.name for file in files] == sorted(f"{arm}-42.json" for arm in names)
     stamps = [file.stat().st_mtime_ns for file in files]
     files[0].write_bytes(b'{"job": "cut')
     again = CliRunner().invoke(main, command)
     assert again.exit_code == 0 and again.output == done.output
     assert [file.stat().st_mtime_ns for file in files][1:] == stamps[1:]
-    assert json.loads(files[0].read_text())["seed"] == 0
+    assert json.loads(files[0].read_text())["seed"] == 42
     assert json.loads((out / "results.json").read_text()) == results
 
 
+TINIEST: dict[str, Any] = {"width": 4, "batch": 8, "rows": 8}
+
+
 @pytest.mark.slow
-@pytest.mark.usefixtures("small")
 def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
-    one, two = (credit("lq", tmp_path / str(jobs), steps=3, seeds=2, jobs=jobs) for jobs in (1, 2))
-    assert one.table == two.table and one.runs == two.runs
+    one, two = (credit("lq", tmp_path / str(jobs), steps=3, seeds=(1, 0), jobs=jobs, **TINIEST) for jobs in (1, 2))
+    assert one.table == two.table and repr(one.runs) == repr(two.runs)
     copied = one.runs["copy"]
-    assert copied[0]["gamma"] != copied[1]["gamma"], "each seed is a run of its own"
+    assert copied[0].end["gamma"] != copied[1].end["gamma"], "each seed is a run of its own"
     for run, base in zip(copied, one.runs["dfa"], strict=True):
-        assert run["S1"] == run["gamma"] - base["gamma"] and run["S2"] == run["rho"] - base["rho"]
+        assert run.end["S1"] == run.end["gamma"] - base.end["gamma"] and run.end["S2"] == run.end["rho"] - base.end["rho"]
 
 
-@pytest.mark.usefixtures("small")
-def test_the_findings_say_what_did_not_reproduce(tmp_path: Path) -> None:
-    outcome = credit("lq", tmp_path, steps=1, seeds=1)
-    assert "did not reproduce: credit_bridge: gamma" in outcome.table
-    assert "DOES NOT HOLD: the vector field is above .98 in gamma" in outcome.table
+def test_the_findings_say_what_is_other_than_published(tmp_path: Path) -> None:
+    outcome = credit("lq", tmp_path, steps=1, seeds=(0, 1), **TINIEST)
+    assert "other figures than published: credit_bridge: gamma" in outcome.table
+    assert "DOES NOT HOLD (0 of 2 seeds): both bridges are above .9 in gamma" in outcome.table
     assert "[0.945±0.002]" in outcome.table
     saved = json.loads((tmp_path / "results.json").read_text())
     assert saved["arms"]["state_bridge"]["columns"]["gamma"]["published"] == [0.945, 0.002]
-    assert any(line.startswith("did not reproduce") for line in saved["findings"])
+    assert any(line.startswith("other figures than published") for line in saved["findings"])
+
+
+def test_the_curves(tmp_path: Path) -> None:
+    """A look before the first step and one at every twentieth; how far the estimator is from what it learns, none at first."""
+    arm = experiment_of("ladder", width=8, depths=[1], activations=["phi:1"], steps=40, rows=8).arms[2]
+    run = run_arm(arm, 0)
+    assert [row["step"] for row in run.curve] == list(range(0, 41, 2))
+    assert math.isnan(run.curve[0]["bridge"]) and all(row["bridge"] > 0 for row in run.curve[1:])
+    assert run.curve[-1]["accuracy"] == pytest.approx(run.end["accuracy"])
+    mean = curve([run, run])
+    assert mean["gamma"] == pytest.approx([row["gamma"] for row in run.curve], rel=1e-5) and mean["bridge"][0] is None
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        LQ(width=6, depth=2, steps=30, batch=8, evaluate=16),
+        Online(net=Net(width=6, depth=2, kind="phi:1"), data=Data(name="ladder", samples=256), steps=30, batch=16),
+        Frozen(training=Online(net=Net(width=6, depth=2), data=Data(name="digits"), steps=3), steps=30, batch=16),
+    ],
+)
+@pytest.mark.parametrize("method", ["state_bridge", "credit_bridge", "vector_field"])
+def test_a_run_that_is_cut_off_goes_on(task: Any, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit the run that was not."""
+    options = {"hidden": (5,), "rows": 9}
+    whole = task.run(method, options, 3)
+    at = Checkpoint(tmp_path / "run.npz", seconds=0)
+    own, calls = METHODS[method].fit, iter(range(100))
+    monkeypatch.setattr(METHODS[method], "fit", lambda *given: own(*given) if next(calls) < 13 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        task.run(method, options, 3, at)
+    assert Path(at.path).exists()
+    made: list[int] = []
+    monkeypatch.setattr(METHODS[method], "fit", lambda *given: made.append(1) or own(*given))
+    again = task.run(method, options, 3, at)
+    assert len(made) == 17 and repr(again) == repr(whole) and not Path(at.path).exists()
+
+
+def test_a_checkpoint_of_another_run_is_not_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is told, and the run is made from the start."""
+    arm = experiment_of("lq", **TINIEST, steps=2).arms[2]
+    kept = tmp_path / "run.npz"
+    whole = run_arm(arm, 0)
+    kept.write_bytes(b"nothing of ours")
+    assert repr(run_arm(arm, 0, kept_at=str(kept))) == repr(whole) and not kept.exists()
+    assert "computing from the start" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -93,8 +153,21 @@ def test_the_findings_say_what_did_not_reproduce(tmp_path: Path) -> None:
     [
         ({"name": "none"}, "experiment must be one of lq, ladder"),
         ({"jobs": 0}, "jobs must be at least 1, not 0"),
-        ({"steps": 0}, "steps must be at least 1, not 0"),
-        ({"datapath": "none"}, "datapath must be one of float, golden, rtl, not 'none'"),
+        ({"steps": 0}, "steps must be an integer of at least 1, not 0"),
+        ({"datapath": "none"}, "datapath must be one of golden, rtl, not 'none'"),
+        ({"seeds": [1, 1]}, "seeds must not have a value twice, not 1, 1"),
+        ({"seeds": [-1]}, "seeds must be an integer of at least 0, not -1"),
+        ({"sigma": -1}, "sigma must be at least 0, finite, not -1"),
+        ({"matrices": 1}, "matrices must not be given for lq: it is for ladder"),
+        ({"name": "ladder", "matrices": 3}, "matrices must be an integer from 1 to 2, not 3"),
+        ({"name": "ladder", "activations": ["phi:2"]}, "activation must be gelu, tanh, relu or phi:ALPHA"),
+        ({"name": "ladder", "steps": 3, "epochs": 2}, "steps and epochs must not both be given"),
+        ({"name": "ladder", "warmups": [0.1, 0.2]}, "warmups must be one value here, not 0.1, 0.2"),
+        ({"name": "ladder", "warmups": [1.5]}, "warmups must be at least 0 and at most 1, not 1.5"),
+        ({"name": "ladder", "rate": 0}, "rate must be greater than 0, finite, not 0"),
+        ({"name": "ladder", "depths": []}, "depths must have at least one value, not none"),
+        ({"width": 2.5}, "width must be an integer of at least 1, not 2.5"),
+        ({"colour": 1}, "colour must not be given for lq: sizes are seeds"),
         ({"name": "throttle", "bits": [5]}, "bits must be 0 for float or from 6 to 24, not 5"),
         ({"bits": [8]}, "bits must not be given for lq"),
         ({"methods": ["bp"]}, "methods must not be given for lq"),
@@ -132,29 +205,21 @@ TINY = Throttled(net=Net(width=8, depth=1), steps=4, bits=12, check=2)
 
 @pytest.mark.parametrize("law", LAWS)
 def test_a_unit_of_many_bits_follows_the_float_one(law: str) -> None:
-    task = replace(TINY, law=law, steps=8, bits=24, rate=0.05, chi=0.05)
-    fixed, real = task.run("dfa", {}, 0, Throttle), replace(task, bits=0).run("dfa", {}, 0)
+    task = replace(TINY, law=law, steps=8, bits=24, rate=0.05, chi=0.05, max_norm=0.1)
+    fixed, real = task.run("dfa", {}, 0, Throttle).end, replace(task, bits=0).run("dfa", {}, 0).end
     assert fixed["min_alpha"] == pytest.approx(real["min_alpha"], rel=1e-2)
     assert fixed["accuracy"] == pytest.approx(real["accuracy"], abs=0.02)
     assert real["angle"] < 1e-12 < fixed["angle"] < 0.01
-    assert (real["min_alpha"] == 1) == (law == "off")
-
-
-def test_the_published_unit_follows_the_golden_one() -> None:
-    """They differ in their scalars alone, which have 24 bits there and 53 here, and in the 17 bits of the step."""
-    task = replace(TINY, bits=12, rate=0.05, chi=0.05)
-    golden, published = task.run("bp", {}, 0, Throttle), task.run("bp", {}, 0)
-    assert golden["min_alpha"] == pytest.approx(published["min_alpha"], rel=1e-3) and golden["min_alpha"] < 1
-    assert golden["angle"] == pytest.approx(published["angle"], rel=0.02) and golden["angle"] > 0.001
+    assert (real["min_alpha"] == 1) == (law in ("off", "adgd"))
 
 
 def test_methods_and_bits_of_ones_own(tmp_path: Path) -> None:
-    chosen = credit("throttle", tmp_path, steps=2, methods=["copy"], bits=[10], datapath="float").runs
-    assert list(chosen) == ["copy_10-off", "copy_10-stability_margin", "copy_10-inverse_curvature"]
+    chosen = credit("throttle", tmp_path, steps=2, width=4, methods=["copy"], bits=[10], laws=["off", "adgd"]).runs
+    assert list(chosen) == [f"{form}_copy_10-{law}" for form in ("two", "one") for law in ("off", "adgd")]
 
 
 def test_few_bits_bend_the_update() -> None:
-    angles = [replace(TINY, bits=bits).run("bp", {}, 0, Throttle)["angle"] for bits in (16, 12, 8)]
+    angles = [replace(TINY, bits=bits).run("bp", {}, 0, Throttle).end["angle"] for bits in (16, 12, 8)]
     assert angles == sorted(angles) and angles[0] < 0.01 < angles[2]
 
 
@@ -166,7 +231,7 @@ def test_a_field_that_is_not_finite_ends_the_run(monkeypatch: pytest.MonkeyPatch
     )
     for make in (None, Throttle):
         calls = iter(range(9))
-        found = TINY.run("bp", {}, 0, make)
+        found = TINY.run("bp", {}, 0, make).end
         assert found["diverged"] == 2 and found["verdict"] == "diverged at step 2" and found["still"] == 0
 
 
@@ -189,7 +254,7 @@ def test_golden_and_rtl_are_one() -> None:
         units.append(RtlThrottle(config, weights).__enter__())
         return units[-1]
 
-    assert TINY.run("vector_field", {"rows": 32}, 0, make, lambda unit: unit.__exit__(None, None, None)) == golden
+    assert repr(TINY.run("vector_field", {"rows": 32}, 0, make, lambda unit: unit.__exit__(None, None, None))) == repr(golden)
 
 
 # ---------------------------------------------------------------- what must be seen
@@ -198,21 +263,21 @@ def test_golden_and_rtl_are_one() -> None:
 @pytest.mark.slow
 def test_the_acceptance_of_the_linear_quadratic_system() -> None:
     """At d = 16, where it takes seconds: chance, copy, bridge and field as at full size."""
-    task = LQ(steps=700)
-    found = {method: task.run(method, options, 0)["gamma"] for method, options in (
-        ("dfa", {}), ("copy", {}), ("state_bridge", NARROW), ("vector_field", NARROW),
+    task, rows = LQ(steps=700), {"rows": 128}
+    found = {method: task.run(method, options, 0).end["gamma"] for method, options in (
+        ("dfa", {}), ("copy", {}), ("state_bridge", rows), ("vector_field", rows),
     )}  # fmt: skip
     assert abs(found["dfa"]) < 0.2 and found["copy"] > 0.98
-    assert found["state_bridge"] > 0.99 and found["vector_field"] > 0.98
+    assert found["state_bridge"] > 0.9 and found["vector_field"] > 0.98
 
 
 @pytest.mark.slow
 def test_the_acceptance_of_the_ladder() -> None:
     """d = 32, L = 4, alpha 1: vector above scalar, shuffled near feedback alignment, one-sided as central."""
     found = {}
-    for arm in audit().shortened(800).arms:
+    for arm in experiment_of("audit", steps=1500).arms:
         if arm.label in ("dfa", "credit_bridge", "central", "one-sided", "shuffled"):
-            found[arm.label] = run_arm(arm, 0)
+            found[arm.label] = run_arm(arm, 0).end
     for column, lead in (("gamma", 0.15), ("rho", 0.25)):
         assert found["central"][column] - found["credit_bridge"][column] >= lead
         assert abs(found["one-sided"][column] - found["central"][column]) <= 0.02

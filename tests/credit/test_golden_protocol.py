@@ -19,7 +19,9 @@ from kappa_rtl.golden.protocol.rules import (
     TrainingMonitor,
     diagnose,
     direction_stability,
+    gradient_norms,
     growth,
+    hidden_norms,
     replay,
 )
 from kappa_rtl.golden.protocol.trace import load_traces, save_traces
@@ -101,8 +103,9 @@ def test_flags_against_the_page(hidden: list[float], gradients: list[float]) -> 
         ("h_norm_explosion_ratio", INF, "must be a finite number greater than 0, not inf"),
         ("g_norm_floor", NAN, "must be a finite number greater than 0, not nan"),
         ("g_norm_floor", "1e-7", "must be a finite number greater than 0, not '1e-7'"),
-        ("g_direction_floor", 1.5, "must be a number from -1 to 1, not 1.5"),
-        ("direction_decides", 1, "must be True or False, not 1"),
+        ("stability_drift_ceiling", 1.5, "must be a number from -1 to 1, not 1.5"),
+        ("frozen_acc_margin_pp", -1, "must be a number from 0 to 100, not -1"),
+        ("drift_decides", 1, "must be True or False, not 1"),
     ],
 )
 def test_thresholds_are_checked(field: str, value: Any, rule: str) -> None:
@@ -130,18 +133,18 @@ def test_direction() -> None:
 
 
 class Model:
-    """A model that shows what it is told; the gradient of a batch is y's first row."""
+    """A model whose states and gradients have the norms that it is told; the gradient of a batch is y's first row."""
 
     def __init__(self, hidden: list[float] = FINE["hidden_norms"], gradients: list[float] = [0.2, 0.1]) -> None:  # noqa: B006
         self.hidden, self.gradients = hidden, gradients
 
-    def hidden_norms(self, x: Any) -> list[float]:
+    def hidden_states(self, x: Any) -> list[Any]:
         assert len(x) == 6, "all samples of all batches"
-        return self.hidden
+        return [np.tile([0.6 * norm, -0.8 * norm], (6, 1)) for norm in self.hidden]
 
-    def gradient_norms(self, x: Any, y: Any) -> list[float]:
+    def hidden_gradients(self, x: Any, y: Any) -> list[Any]:
         assert len(x) == len(y) == 6
-        return self.gradients
+        return [np.tile([[0.6 * norm], [0.8 * norm]], (6, 1, 1)) for norm in self.gradients]
 
     def gradient(self, x: Any, y: Any) -> Any:
         return y[0]
@@ -156,27 +159,55 @@ ACROSS = batches([1.0, 0.0], [0.0, 1.0])
 
 
 def test_a_trustworthy_model() -> None:
-    report = diagnose(Model(), ALIKE, 0.9, 0.6, "BP")
+    report = diagnose(Model(), ACROSS, 0.9, 0.6, "BP")
     assert report.verdict == "trustworthy" and report.flags == report.notes == ()
-    assert report.growth == 2 and report.gradient_norms == (0.2, 0.1) and report.direction > 0.9
-    assert "BP: trustworthy" in str(report)
+    assert report.growth == pytest.approx(2) and report.gradient_norms == pytest.approx((0.2, 0.1)) and report.direction == 0
+    assert "BP: trustworthy" in str(report) and "(b) ‖g_L‖ 1.0e-01 (a sample's own: 6.0e-01)" in str(report)
+
+
+def test_the_norms_are_of_samples() -> None:
+    """The mean over them for states, the median for gradients: one wild sample moves the first alone."""
+
+    class Wild(Model):
+        def hidden_states(self, x: Any) -> list[Any]:
+            return [np.array([[1.0], [1.0], [7.0]])]
+
+        def hidden_gradients(self, x: Any, y: Any) -> list[Any]:
+            return [np.array([[1.0], [1.0], [7.0]])]
+
+    assert hidden_norms(Wild(), None) == [3] and gradient_norms(Wild(), None, None) == [1]
+
+
+def test_a_floor_for_each_samples_own_gradient() -> None:
+    assert PUBLISHED.per_sample(1000).g_norm_floor == pytest.approx(1e-4)
+    assert PUBLISHED.per_sample(1000).h_norm_explosion_ratio == 50
+    with pytest.raises(ValueError, match="samples must be an integer of at least 1, not 0"):
+        PUBLISHED.per_sample(0)
 
 
 def test_every_flag() -> None:
     report = diagnose(Model([1.0, 1e3], [1.0, 1e-9]), ALIKE, 0.3, 0.3, "DFA")
     assert report.verdict == "walked back via (a)+(b)+(d)"
-    assert report.flags[-1] == "(d) accuracy 0.3000 <= 0.3000 with frozen blocks"
-    assert diagnose(Model(), ALIKE, 0.301, 0.3, "DFA").verdict == "trustworthy"
+    assert report.flags[-1] == "(d) 0.0 pp over frozen blocks < 2 pp"
 
 
-def test_direction_is_a_note_unless_it_decides() -> None:
-    report = diagnose(Model(), ACROSS, 0.9, 0.6, "BP")
+def test_the_blocks_must_be_worth_a_margin() -> None:
+    """Exactly the margin will do; what is a little less is shown to be less."""
+    assert diagnose(Model(), ACROSS, 0.5, 0.25, "x", DiagnosticThresholds(frozen_acc_margin_pp=25)).verdict == "trustworthy"
+    assert diagnose(Model(), ACROSS, 0.5, 0.3, "x").verdict == "trustworthy"
+    assert diagnose(Model(), ACROSS, 0.3199, 0.3, "x").flags == ("(d) 1.99 pp over frozen blocks < 2 pp",)
+    assert diagnose(Model(), ACROSS, 0.2, 0.3, "x").flags == ("(d) -10.0 pp over frozen blocks < 2 pp",)
+
+
+def test_drift_is_a_note_unless_it_decides() -> None:
+    """The same direction whatever the batch: above the ceiling, strictly."""
+    report = diagnose(Model(), ALIKE, 0.9, 0.6, "SB")
     assert report.verdict == "trustworthy"
-    assert report.notes == ("(c) gradient direction between batches 0.00 < 0.3",)
-    strict = diagnose(Model(), ACROSS, 0.9, 0.6, "BP", DiagnosticThresholds(direction_decides=True))
+    assert report.notes == ("(c) gradient direction between batches 0.98 > 0.3: drift",)
+    strict = diagnose(Model(), ALIKE, 0.9, 0.6, "SB", DiagnosticThresholds(drift_decides=True))
     assert strict.verdict == "walked back via (c)" and strict.notes == ()
-    own = DiagnosticThresholds(g_direction_floor=0.0, direction_decides=True)
-    assert diagnose(Model(), ACROSS, 0.9, 0.6, "BP", own).verdict == "trustworthy", "strictly below"
+    own = DiagnosticThresholds(stability_drift_ceiling=0.0, drift_decides=True)
+    assert diagnose(Model(), ACROSS, 0.9, 0.6, "BP", own).verdict == "trustworthy", "strictly above"
 
 
 @BAD
@@ -196,8 +227,10 @@ def test_diagnose_checks_its_input() -> None:
         diagnose(Model(), ALIKE[:1], 0.9, 0.6, "x")
     with pytest.raises(ValueError, match="headline_acc must be a number, not None"):
         diagnose(Model(), ALIKE, None, 0.6, "x")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"hidden_norms\[1\] must be at least 0, not -1.0"):
-        diagnose(Model([1.0, -1.0]), ALIKE, 0.9, 0.6, "x")
+    flat = Model()
+    flat.hidden_states = lambda x: [np.zeros(6)]  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match=r"hidden_states must be arrays with a row a sample, not of shape \(6,\)"):
+        diagnose(flat, ALIKE, 0.9, 0.6, "x")
     with pytest.raises(ValueError, match="gradient_norms must hold at least one norm"):
         diagnose(Model(gradients=[]), ALIKE, 0.9, 0.6, "x")
 
@@ -225,14 +258,11 @@ def test_monitor_as_callback_of_a_loop() -> None:
     class Growing:
         size = 1.0
 
-        def hidden_norms(self, x: Any) -> list[float]:
-            return [1.0, self.size]
+        def hidden_states(self, x: Any) -> list[Any]:
+            return [np.ones((2, 1)), self.size * np.ones((2, 1))]
 
-        def gradient(self, x: Any, y: Any) -> list[float]:
-            return [1.0]
-
-        def gradient_norms(self, x: Any, y: Any) -> list[float]:
-            return [0.1, 0.1]
+        def hidden_gradients(self, x: Any, y: Any) -> list[Any]:
+            return [0.1 * np.ones((2, 1))] * 2
 
     model, monitor = Growing(), TrainingMonitor(epochs=20)
     for epoch in range(1, 21):

@@ -15,7 +15,7 @@ import pytest
 
 from support import ROOT
 
-FLOORS = ("golden", "hw", "sim", "scripts")
+FLOORS = ("golden", "hw", "sim", "scripts", "frameworks")
 """A floor imports only those before it."""
 
 ROOMS = {

@@ -22,7 +22,7 @@ from packaging.version import Version
 import kappa_rtl
 from support import ROOT
 
-FOLDERS = ("golden", "hw", "sim", "scripts")
+FOLDERS = ("golden", "hw", "sim", "scripts", "frameworks")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 WANTED = [*PROJECT["dependencies"], *(line for extra in EXTRAS.values() for line in extra)]
@@ -71,7 +71,7 @@ def pins() -> dict[str, Requirement]:
 
 def test_wheel_holds_the_tree_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     expected = {f"kappa_rtl/{path.relative_to(ROOT).as_posix()}" for folder in FOLDERS for path in files_of(ROOT / folder)}
-    expected |= {"kappa_rtl/__init__.py", "kappa_rtl/py.typed"}
+    expected |= {"kappa_rtl/__init__.py", "kappa_rtl/py.typed", "kappa_rtl/torch.py"}
     built = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert sorted(expected - built) == [], "in the tree, not in the wheel: see packages and package-data in pyproject.toml"
     assert sorted(built - expected) == [], "in the wheel, not in the tree"
@@ -84,7 +84,7 @@ def test_wheel_holds_the_same_bytes(wheel: zipfile.ZipFile) -> None:
 
 
 def test_the_running_code_is_the_checkout() -> None:
-    """The links of ``src/`` lead to the four folders and are relative; what is imported is there, or in the wheel under test."""
+    """The links of ``src/`` lead to the folders and are relative; what is imported is there, or in the wheel under test."""
     links = {path.name: path.resolve() for path in (ROOT / "src" / "kappa_rtl").iterdir() if path.is_symlink()}
     assert links == {folder: ROOT / folder for folder in FOLDERS}
     assert all(not os.path.isabs(os.readlink(ROOT / "src" / "kappa_rtl" / folder)) for folder in FOLDERS)

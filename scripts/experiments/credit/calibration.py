@@ -29,29 +29,33 @@ class Setting:
 
     Attributes:
         optimiser, rate, batch: of the updates.
-        final_norm, depth, width: of the network; unless it is as wide as the 64 pixels, its embedding is learned too.
+        final_norm, depth, width, matrices: of the network; unless it is as wide as the 64 pixels, its embedding is learned too.
         epochs: of a run.
     """
 
-    optimiser: str = "sgd"
-    rate: float = 0.05
+    optimiser: str = "adam"
+    rate: float = 0.001
     final_norm: bool = True
     depth: int = 4
     width: int = 64
+    matrices: int = 2
     batch: int = 50
-    epochs: int = 40
+    epochs: int = 100
 
     def __str__(self) -> str:
         norm = "LayerNorm before the head" if self.final_norm else "bare head"
-        return f"{self.depth} blocks of {self.width}, {norm}, {self.optimiser} at {self.rate:g}"
+        blocks = f"{self.depth} blocks of {self.width}{', one matrix each' if self.matrices == 1 else ''}"
+        return f"{blocks}, {norm}, {self.optimiser} at {self.rate:g}"
 
 
 SETTINGS: dict[str, Setting] = {
     "norm": Setting(),
     "bare": Setting(final_norm=False),
-    "adam": Setting(optimiser="adam", rate=0.01),
+    "sgd": Setting(optimiser="sgd", rate=0.01),
     "deep": Setting(depth=8),
     "embedded": Setting(width=48),
+    "one": Setting(matrices=1),
+    "one-bare": Setting(matrices=1, final_norm=False),
 }
 
 
@@ -78,8 +82,15 @@ def train_watched(
     seeds(seed=seed)
     counts(batch=setting.batch, epochs=setting.epochs)
     (train_x, train_y), (x, y) = split()
-    shape = {"inputs": train_x.shape[1], "final_norm": setting.final_norm, "seed": seed}
-    model = ResidualMLP(setting.width, setting.depth, int(train_y.max()) + 1, **shape)
+    model = ResidualMLP(
+        setting.width,
+        setting.depth,
+        int(train_y.max()) + 1,
+        inputs=train_x.shape[1],
+        final_norm=setting.final_norm,
+        matrices=setting.matrices,
+        seed=seed,
+    )
     method = (DFA if arm == "dfa" else BP)(model, seed=seed)
     optimiser, rng = make(setting.optimiser), np.random.default_rng([seed, 1])
     moved = np.ones_like(model.theta)

@@ -1,4 +1,4 @@
-"""A credit experiment from end to end: every arm and seed, in parallel, a table, a plot, files.
+"""A credit experiment from end to end: every arm and seed, in parallel, a table, pictures, files.
 
 Each run is written when it is done and found again, so that an interrupted experiment goes on where it was.
 """
@@ -8,32 +8,37 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from tabulate import tabulate
+from tqdm import tqdm
 
 from ....golden.credit.cifar import files
+from ....golden.credit.loop import Run
 from ....golden.files import write_atomically
 from ....golden.throttle import Datapath, Throttle
+from ....golden.training.resume import Checkpoint
+from ....sim.cache import code_digest
 from ....sim.cosim import RtlThrottle
 from ..pool import Task, compute
-from ..results import Key, Results, key
-from .experiments import COLUMNS, EXPERIMENTS, Arm, Experiment
-from .figures import draw
+from ..results import PACKAGE, Key, Results, key
+from .arms import Arm, Experiment
+from .estimate import estimate, told
+from .experiments import MAKERS
+from .figures import draw, draw_curves
+from .plan import plan_of
+from .table import Runs, add_leads, results, table_of
 from .throttling import Throttled
 
-DATAPATHS = ("float", "golden", "rtl")
-NEAR = 0.05
-"""A mean within this, or within both spreads, of the published one counts as the same."""
+DATAPATHS = ("golden", "rtl")
 
-Floats = NDArray[np.float64]
-Runs = Mapping[str, list[dict[str, Any]]]
+CODE = code_digest(PACKAGE / "golden" / "credit", PACKAGE / "golden" / "network")
+"""Of all that a run without a unit is made by."""
 
 
 @dataclass(frozen=True)
@@ -51,103 +56,109 @@ def credit(
     out: Path,
     *,
     full: bool = False,
-    seeds: int | None = None,
     jobs: int = 1,
-    steps: int | None = None,
-    cifar: str = "",
-    methods: Sequence[str] = (),
-    bits: Sequence[int] = (),
     datapath: str = "golden",
     simulator: str = "verilator",
+    **changes: Any,
 ) -> Outcome:
-    """Run an experiment and write ``results.json``, ``table.txt``, ``plot.png`` and ``runs/ARM-SEED.json`` into ``out``.
+    """Run an experiment; write ``results.json``, ``table.txt``, ``plot.png``, ``curves.png`` and ``runs/ARM-SEED.json``.
 
     Args:
-        name: one of :data:`~kappa_rtl.scripts.experiments.credit.experiments.EXPERIMENTS`.
+        name: see :data:`~kappa_rtl.scripts.experiments.credit.experiments.MAKERS`.
+        out: the folder.
         full: the published sizes.
-        seeds: how many, from 0; None is the experiment's own number.
         jobs: how many processes.
-        steps: in place of each task's own number.
-        cifar: a folder with CIFAR-10, for frozen and online.
-        methods, bits: of throttle, in place of its own; 0 bits are float64.
-        datapath, simulator: what makes the fixed-point updates of throttle; ``float`` rounds the tensors, not the law.
+        datapath, simulator: what makes the fixed-point updates of throttle, ``golden`` or ``rtl``.
+        changes: sizes, see :class:`~kappa_rtl.scripts.experiments.credit.plan.Plan`.
 
     Raises:
         ValueError: a bad setting, before anything runs.
         SimulationError: the simulator fails.
     """
-    if name not in EXPERIMENTS:
-        raise ValueError(f"experiment must be one of {', '.join(EXPERIMENTS)}, not {name!r}")
-    if datapath not in DATAPATHS:
-        raise ValueError(f"datapath must be one of {', '.join(DATAPATHS)}, not {datapath!r}")
-    for label, value in (("seeds", seeds), ("jobs", jobs), ("steps", steps)):
-        if value is not None and value < 1:
-            raise ValueError(f"{label} must be at least 1, not {value!r}")
-    if cifar and name not in ("frozen", "online"):
-        raise ValueError(f"cifar must not be given for {name}: it is for frozen and online")
-    given = {"methods": tuple(methods), "bits": tuple(bits)}
-    for label, chosen_ones in given.items():
-        if chosen_ones and name != "throttle":
-            raise ValueError(f"{label} must not be given for {name}: it is for throttle")
-    chosen: dict[str, Any] = {label: value for label, value in (given | {"cifar": cifar}).items() if value}
-    experiment = EXPERIMENTS[name](full=full, **chosen)
-    if cifar:
-        files(cifar)  # fail now, not in every process
-    if steps is not None:
-        experiment = experiment.shortened(steps)
-    for arm in experiment.arms:
-        if isinstance(arm.task, Throttled):
-            arm.task.config(1)
-    count = experiment.seeds if seeds is None else seeds
+    experiment = prepared(name, full=full, jobs=jobs, datapath=datapath, **changes)
+    fixed = name == "throttle"
     (out / "runs").mkdir(parents=True, exist_ok=True)
-    found = dict(_run_all(experiment, out, count, jobs, datapath, simulator))
-    runs = {arm.name: [found[arm.name, seed] for seed in range(count)] for arm in experiment.arms}
-    _add_leads(experiment, runs)
+    found = dict(_run_all(experiment, out, jobs, datapath, simulator, tell=full or bool(experiment.plan.cifar)))
+    runs = {arm.name: [found[arm.name, seed] for seed in experiment.plan.seeds] for arm in experiment.arms}
+    add_leads(experiment, runs)
     table = table_of(experiment, runs)
-    text = f"{experiment.title}; {experiment.size}{_path(name, datapath)}\n\n{table}\n"
+    text = f"{experiment.title}; {experiment.size}{f'; fixed point by the {datapath} unit' if fixed else ''}\n\n{table}\n"
+    content = results(experiment, runs, datapath if fixed else None)
     write_atomically(out / "table.txt", text.encode())
-    write_atomically(out / "results.json", _json(_results(experiment, runs, datapath)))
-    write_atomically(out / "plot.png", draw(experiment, runs))
+    write_atomically(out / "results.json", _json(content))
+    write_atomically(out / "plot.png", draw(content, experiment))
+    write_atomically(out / "curves.png", draw_curves(content, experiment))
     return Outcome(experiment, runs, table, out)
 
 
-def _path(name: str, datapath: str) -> str:
-    return f"; fixed point by the {datapath} unit" if name == "throttle" else ""
+def prepared(name: str, *, full: bool, jobs: int, datapath: str, **changes: Any) -> Experiment:
+    """The experiment, with everything about it checked that can be before it runs."""
+    if datapath not in DATAPATHS:
+        raise ValueError(f"datapath must be one of {', '.join(DATAPATHS)}, not {datapath!r}")
+    if name not in MAKERS:
+        raise ValueError(f"experiment must be one of {', '.join(MAKERS)}, not {name!r}")
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1, not {jobs!r}")
+    plan = plan_of(name, full=full, **changes)
+    if plan.cifar:
+        files(plan.cifar)  # fail now, not in every process
+    experiment = MAKERS[name](plan)
+    for arm in experiment.arms:
+        if isinstance(arm.task, Throttled):
+            arm.task.config(1)
+    return experiment
 
 
 # -------------------------------------------------------------------------------------------------- runs
 
 
 def _run_all(
-    experiment: Experiment, out: Path, count: int, jobs: int, datapath: str, simulator: str
-) -> Iterator[tuple[tuple[str, int], dict[str, Any]]]:
-    """What every arm and seed gave: found, or run and written."""
-    results, todo = Results(_read), []
+    experiment: Experiment, out: Path, jobs: int, datapath: str, simulator: str, *, tell: bool
+) -> Iterator[tuple[tuple[str, int], Run]]:
+    """What every arm and seed gave: found, or run and written; how long it will take is told before it begins."""
+    kept, todo, arms = Results(_read), [], []
     keys: dict[tuple[str, int], Key] = {}
-    for seed in range(count):  # seeds outside: an interrupted run has whole tables
+    for seed in experiment.plan.seeds:  # seeds outside: an interrupted run has whole tables
         for arm in experiment.arms:
             one = (arm.name, seed)
-            keys[one] = key(_job(arm, seed, datapath, simulator))
-            before = results.find(_file(out, *one), keys[one])
+            keys[one] = _key(arm, seed, datapath, simulator)
+            before = kept.find(_file(out, *one), keys[one])
             if before is not None:
                 yield one, before
             else:
-                todo.append(Task(one, f"{arm.name}, seed {seed}", run_arm, (arm, seed, datapath, simulator)))
-    for one, result in compute(todo, jobs, experiment.name):
+                arms.append((arm, seed))
+                kept_at = str(_file(out, *one).with_suffix(".npz"))
+                todo.append(Task(one, f"{arm.name}, seed {seed}", run_arm, (arm, seed, datapath, simulator, kept_at)))
+    if tell and todo:
+        at_a_time = f", {jobs} at a time" if jobs > 1 else ""
+        tqdm.write(f"{len(todo)} runs{at_a_time}: about {told(estimate(arms, jobs))} on this machine", file=sys.stderr)
+    for one, run in compute(todo, jobs, experiment.name):
         name, seed = one
-        write_atomically(_file(out, name, seed), _json({"key": keys[one], "arm": name, "seed": seed, "result": result}))
-        yield one, _plain(result)
+        content = {"key": keys[one], "arm": name, "seed": seed, "end": run.end, "curve": run.curve}
+        write_atomically(_file(out, name, seed), _json(content))
+        yield one, run
 
 
 def _file(out: Path, name: str, seed: int) -> Path:
     return out / "runs" / f"{name}-{seed}.json"
 
 
-def run_arm(arm: Arm, seed: int, datapath: str = "golden", simulator: str = "verilator") -> dict[str, Any]:
-    """One run; float is float in every datapath, so that a unit of golden or RTL is made for fixed point only."""
+def run_arm(arm: Arm, seed: int, datapath: str = "golden", simulator: str = "verilator", kept_at: str = "") -> Run:
+    """One run; float is float in every datapath, so that a unit of golden or RTL is made for fixed point only.
+
+    Args:
+        kept_at: an .npz where a run of minutes is saved while it is under way, and found again.
+    """
     if not isinstance(arm.task, Throttled):
-        return dict(arm.task.run(arm.method, arm.options, seed))
-    if not arm.task.bits or datapath == "float":
+        try:
+            return arm.task.run(arm.method, arm.options, seed, Checkpoint(kept_at, seconds=60) if kept_at else None)
+        except ValueError as error:
+            if not Path(kept_at).is_file():
+                raise
+            tqdm.write(f"{error}: computing from the start", file=sys.stderr)
+            Path(kept_at).unlink()
+            return arm.task.run(arm.method, arm.options, seed, Checkpoint(kept_at, seconds=60))
+    if not arm.task.bits:
         return arm.task.run(arm.method, arm.options, seed)
     if datapath == "golden":
         return arm.task.run(arm.method, arm.options, seed, Throttle)
@@ -159,14 +170,16 @@ def run_arm(arm: Arm, seed: int, datapath: str = "golden", simulator: str = "ver
         return arm.task.run(arm.method, arm.options, seed, make)
 
 
-def _job(arm: Arm, seed: int, datapath: str, simulator: str) -> str:
-    """A digest of all that a run is given."""
+def _key(arm: Arm, seed: int, datapath: str, simulator: str) -> Key:
+    """What a run is kept under: a digest of all that it is given, and of the code that makes it."""
+    throttled = isinstance(arm.task, Throttled)
     fixed = isinstance(arm.task, Throttled) and arm.task.bits
     text = repr((arm.method, sorted(arm.options.items()), arm.task, seed, (datapath, simulator) if fixed else ""))
-    return hashlib.sha256(text.encode()).hexdigest()
+    made = key(hashlib.sha256(text.encode()).hexdigest())
+    return made if throttled else made | {"code": CODE}
 
 
-def _read(path: Path) -> tuple[Any, dict[str, Any]]:
+def _read(path: Path) -> tuple[Any, Run]:
     """The key and the result of a former run.
 
     Raises:
@@ -174,17 +187,17 @@ def _read(path: Path) -> tuple[Any, dict[str, Any]]:
         OSError: there is none.
     """
     found = json.loads(path.read_text())
-    if not isinstance(found, dict) or not isinstance(found.get("result"), dict):
+    if not isinstance(found, dict) or not isinstance(found.get("end"), dict) or not isinstance(found.get("curve"), list):
         raise ValueError(f"{path} must be a run of this command")
-    return found.get("key"), {name: math.nan if value is None else value for name, value in found["result"].items()}
+    return found.get("key"), Run(_numbers(found["end"]), [_numbers(row) for row in found["curve"]])
 
 
-def _plain(result: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value if isinstance(value, str) else float(value) for name, value in result.items()}
+def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: math.nan if value is None else value for name, value in row.items()}
 
 
 def _json(content: Any) -> bytes:
-    """JSON without NaN, which it does not know: null."""
+    """JSON without NaN, which it does not know: null. Lists of numbers, and rows of curves, stand on one line."""
 
     def clean(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -195,115 +208,14 @@ def _json(content: Any) -> bytes:
             return float(value) if math.isfinite(value) else None
         return value
 
-    return (json.dumps(clean(content), indent=1) + "\n").encode()
+    def written(value: Any, indent: str) -> str:
+        nested = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        if not any(isinstance(item, (dict, list)) for item in nested):
+            return json.dumps(value, ensure_ascii=False)
+        inner = indent + " "
+        if isinstance(value, dict):
+            items = [f"{inner}{json.dumps(key, ensure_ascii=False)}: {written(item, inner)}" for key, item in value.items()]
+            return "{\n" + ",\n".join(items) + f"\n{indent}}}"
+        return "[\n" + ",\n".join(inner + written(item, inner) for item in value) + f"\n{indent}]"
 
-
-# -------------------------------------------------------------------------------------------------- table
-
-
-def _add_leads(experiment: Experiment, runs: Runs) -> None:
-    """S1 and S2 of every run: against dfa of its group and seed."""
-    for arm in experiment.arms:
-        base = next((other for other in experiment.arms if other.group == arm.group and other.method == "dfa"), None)
-        for seed, run in enumerate(runs[arm.name]):
-            for lead, column in (("S1", "gamma"), ("S2", "rho")):
-                if column in run and base is not None:
-                    run[lead] = run[column] - runs[base.name][seed][column]
-
-
-def _numbers(runs: list[dict[str, Any]], column: str) -> Floats:
-    values: Floats = np.array([run.get(column, math.nan) for run in runs], float)
-    finite: Floats = values[np.isfinite(values)]
-    return finite
-
-
-def means(experiment: Experiment, runs: Runs) -> dict[str, dict[str, float]]:
-    """Arm -> column -> mean over the seeds, NaN where there is none."""
-    made: dict[str, dict[str, float]] = {}
-    for arm in experiment.arms:
-        made[arm.name] = {}
-        for column in experiment.columns:
-            if column != "verdict":
-                values = _numbers(runs[arm.name], column)
-                made[arm.name][column] = float(values.mean()) if values.size else math.nan
-    return made
-
-
-def table_of(experiment: Experiment, runs: Runs) -> str:
-    """A row an arm, mean and spread of the seeds, in brackets what was published; then what did and what did not reproduce."""
-    lines = [["arm", *experiment.columns]]
-    for arm in experiment.arms:
-        lines.append([arm.name, *(_cell(arm, runs[arm.name], column) for column in experiment.columns)])
-    count = len(next(iter(runs.values())))
-    spread = f"mean±standard deviation of {count} seeds" if count > 1 else "one seed"
-    known = any(arm.published for arm in experiment.arms)
-    return "\n".join(
-        [
-            tabulate(lines, tablefmt="plain", disable_numparse=True),
-            "",
-            f"{spread}; [published]" if known else spread,
-            *(f"{column}: {COLUMNS[column]}" for column in experiment.columns),
-            "",
-            *verdicts(experiment, runs),
-        ]
-    )
-
-
-def _cell(arm: Arm, runs: list[dict[str, Any]], column: str) -> str:
-    if column == "verdict":
-        found = list(dict.fromkeys(run["verdict"] for run in runs))
-        return " / ".join(found)
-    values = _numbers(runs, column)
-    if not values.size:
-        return "-"
-    if column == "diverged":
-        return f"{values.size} of {len(runs)}" if len(runs) > 1 else f"{values[0]:g}"
-    text = f"{values.mean():.3f}" if abs(values.mean()) >= 5e-3 or not values.mean() else f"{values.mean():.2g}"
-    text += f"±{values.std():.3f}" if len(runs) > 1 else ""
-    if column in arm.published:
-        mean, spread = arm.published[column]
-        text += f" [{mean:g}±{spread:g}]" if spread else f" [{mean:g}]"
-    return text
-
-
-def verdicts(experiment: Experiment, runs: Runs) -> list[str]:
-    """A line for each claim, and one for each published figure that the means are away from."""
-    found = means(experiment, runs)
-    lines = [f"{'holds' if claim.holds(found) else 'DOES NOT HOLD'}: {claim.text}" for claim in experiment.claims]
-    for arm in experiment.arms:
-        away = []
-        for column, (mean, spread) in arm.published.items():
-            values = _numbers(runs[arm.name], column)
-            room = max(NEAR if column != "nudge" else 0.25 * abs(mean), spread + (values.std() if values.size else 0))
-            if not values.size or abs(values.mean() - mean) > room:
-                away.append(f"{column} {values.mean() if values.size else math.nan:.3f} against {mean:g}")
-        if away:
-            lines.append(f"did not reproduce: {arm.name}: {', '.join(away)}")
-    return lines
-
-
-def _results(experiment: Experiment, runs: Runs, datapath: str) -> dict[str, Any]:
-    """The content of results.json."""
-    arms = {}
-    for arm in experiment.arms:
-        columns: dict[str, dict[str, Any]] = {}
-        for column in experiment.columns:
-            if column == "verdict":
-                columns[column] = {"seeds": [run["verdict"] for run in runs[arm.name]]}
-                continue
-            values = _numbers(runs[arm.name], column)
-            columns[column] = {
-                "mean": float(values.mean()) if values.size else None,
-                "spread": float(values.std()) if values.size else None,
-                "seeds": [run.get(column) for run in runs[arm.name]],
-                **({"published": list(arm.published[column])} if column in arm.published else {}),
-            }
-        arms[arm.name] = {"method": arm.method, "options": dict(arm.options), "task": repr(arm.task), "columns": columns}
-    return {
-        "experiment": experiment.name,
-        "title": experiment.title,
-        "size": experiment.size,
-        "datapath": datapath if experiment.name == "throttle" else None,
-        "arms": arms,
-        "findings": verdicts(experiment, runs),
-    }
+    return (written(clean(content), "") + "\n").encode()
