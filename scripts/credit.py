@@ -39,7 +39,7 @@ from .outputs import Folder
 @click.option("--warm-up", "warmups", multiple=True, type=float, help="The share of the steps that dfa begins; scan: repeat it.")
 @click.option("--terminal", "terminals", multiple=True, type=float, help="Weight of the gradient at L; scan: repeat it.")
 @click.option("--rows", type=click.IntRange(1), help="Pairs of sample and layer that an estimator learns from in a step.")
-@click.option("--rate", type=float, help="Adam's, of the students.")
+@click.option("--rate", type=float, help="Adam's, of the students; throttle: eta.")
 @click.option(
     "--cifar",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

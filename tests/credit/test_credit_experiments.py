@@ -21,7 +21,9 @@ from kappa_rtl.golden.credit.samples import Data, Net
 from kappa_rtl.golden.credit.tasks import LQ, Frozen, Online, blend
 from kappa_rtl.golden.throttle import Throttle
 from kappa_rtl.golden.training.resume import Checkpoint
+from kappa_rtl.scripts.experiments.credit.estimate import estimate, told
 from kappa_rtl.scripts.experiments.credit.experiments import MAKERS, experiment_of
+from kappa_rtl.scripts.experiments.credit.plan import plan_of
 from kappa_rtl.scripts.experiments.credit.run import credit, run_arm
 from kappa_rtl.scripts.experiments.credit.table import curve
 from kappa_rtl.scripts.experiments.credit.throttling import LAWS, Throttled
@@ -178,6 +180,49 @@ def test_bad_settings(settings: dict[str, Any], message: str, tmp_path: Path) ->
     with pytest.raises(ValueError, match=message):
         credit(**{"name": "lq", "out": tmp_path / "out"} | settings)
     assert not (tmp_path / "out").exists()
+
+
+def test_sizes_from_a_file(tmp_path: Path) -> None:
+    """The same table serves every experiment: what one does not use is let be. The command line comes first."""
+    config = tmp_path / "credit.toml"
+    config.write_text("[credit]\nwidth = 5\nseeds = [7]\nsteps = 1\nsigma = 0.1\nsamples = 64\nwarmups = [0.5]\n")
+    out = tmp_path / "o"
+    command = ["credit", "lq", "--config", str(config), "--rows", "4", "--jobs", "1", "--out", str(out)]
+    done = CliRunner().invoke(main, [*command, "--width", "6"])
+    assert done.exit_code == 0, done.output
+    used = json.loads((out / "results.json").read_text())["configuration"]
+    assert (used["width"], used["seeds"], used["steps"], used["sigma"]) == (6, [7], 1, 0.1) and "samples" not in used
+    config.write_text("[credit]\nwidht = 5\n")
+    refused = CliRunner().invoke(main, command)
+    assert refused.exit_code == 1 and "widht" in refused.output and "width" in refused.output
+    config.write_text('[credit]\nwidth = "a"\n')
+    assert "width must be an integer of at least 1, not 'a'" in CliRunner().invoke(main, command).output
+    both = CliRunner().invoke(main, ["credit", "lq", "--seeds", "2", "--seed", "1", "--out", str(tmp_path / "p")])
+    assert both.exit_code == 1 and "seeds and seed must not both be given" in both.output and not (tmp_path / "p").exists()
+
+
+def test_the_published_sizes_are_the_full_ones() -> None:
+    """Seeds, epochs, widths and depths of the documents."""
+    assert all(plan_of(name, full=True).seeds == (42, 123, 456) for name in MAKERS)
+    lq, steps = plan_of("lq", full=True), plan_of("ladder", full=True)
+    assert (lq.width, lq.classes, lq.depths, lq.sigma, lq.steps, lq.batch) == (64, 10, (12,), 0.03, 8000, 256)
+    assert (steps.width, steps.epochs, steps.depths, len(steps.activations)) == (128, 80, (2, 4, 8, 12), 4)
+    assert plan_of("audit", full=True).depths == (4, 8) and len(experiment_of("ladder", full=True).arms) == 80
+    run = plan_of("main", full=True)
+    assert (run.width, run.depths, run.epochs, run.hidden) == (512, (12,), 100, (256, 256, 256))
+    assert plan_of("depth", full=True).depths == (2, 4, 6, 8, 12)
+
+
+def test_how_long_it_will_take() -> None:
+    """Twice the steps, twice the time; a frozen network is trained once a seed."""
+
+    def seconds(name: str, steps: int) -> float:
+        arms = experiment_of(name, width=8, steps=steps, rows=8, seeds=[0]).arms
+        return estimate([(arm, 0) for arm in arms], 1)
+
+    for name in ("lq", "online", "frozen"):
+        assert 1.2 < seconds(name, 2000) / seconds(name, 1000) < 3.4
+    assert [told(s) for s in (35, 700, 7300)] == ["35 s", "12 min", "2 h 2 min"]
 
 
 # ---------------------------------------------------------------- warm-up

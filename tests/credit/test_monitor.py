@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,22 @@ def test_the_page_shows_what_it_prints() -> None:
     docs = ROOT / "docs"
     done = CliRunner().invoke(main, ["monitor", str(docs / "traces" / "norm-0.json")])
     assert f"```\n{done.output}```\n" in (docs / "protocol.md").read_text(encoding="utf-8")
+
+
+def test_the_demonstration_needs_no_checkout(tmp_path: Path) -> None:
+    """From a folder of one's own, as a command and as a module; the trace is that of the page."""
+    own = CliRunner().invoke(main, ["monitor", "--demo"])
+    assert own.exit_code == 0 and "DFA: " in own.output
+    command = [sys.executable, "-m", "kappa_rtl.scripts.monitor", "--demo"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == own.output
+    assert (ROOT / "scripts" / "monitor_demo.json").read_bytes() == (ROOT / "docs" / "traces" / "norm-0.json").read_bytes()
+    for given, rule in (
+        ([], "Missing argument 'TRACE', or --demo"),
+        (["--demo", str(ROOT / "README.md")], "must not both be given"),
+    ):
+        refused = CliRunner().invoke(main, ["monitor", *given])
+        assert refused.exit_code == 2 and rule in refused.output
 
 
 def test_options(tmp_path: Path) -> None:

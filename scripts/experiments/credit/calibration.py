@@ -40,7 +40,7 @@ class Setting:
     width: int = 64
     matrices: int = 2
     batch: int = 50
-    epochs: int = 100
+    epochs: int = 40
 
     def __str__(self) -> str:
         norm = "LayerNorm before the head" if self.final_norm else "bare head"

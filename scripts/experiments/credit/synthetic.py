@@ -336,13 +336,16 @@ def _boundary_claims(group: str) -> list[Claim]:
     )
 
 
-FORMS: dict[str, dict[str, Any]] = {
-    "two matrices": {"matrices": 2},
-    "one matrix": {"matrices": 1},
-    "two, large W2": {"matrices": 2, "w2_std": 0.1},
-    "two, no sum": {"matrices": 2, "residual_add": False, "w2_std": 0.1},
+FORMS: dict[str, tuple[dict[str, Any], float]] = {
+    "two matrices": ({"matrices": 2}, 1.0),
+    "one matrix": ({"matrices": 1}, 1.0),
+    "large W2": ({"matrices": 2, "w2_std": 0.1}, 1.0),
+    "no sum": ({"matrices": 2, "residual_add": False, "w2_std": 0.1}, 1.0),
+    "rate x 3": ({"matrices": 2}, 10**0.5),
+    "rate / 3": ({"matrices": 2}, 10**-0.5),
 }
-"""Blocks by name: as in the documents; as here before; with a W2 that is not small; with a state that is replaced."""
+"""Blocks by name: as in the documents; as here before; with a W2 that is not small; with a state that is replaced; and the
+first with a student that is faster or slower."""
 
 
 def forms(plan: Plan) -> Experiment:
@@ -358,9 +361,9 @@ def forms(plan: Plan) -> Experiment:
     )
     arms = []
     for above, kind, depth in groups(plan):
-        for form, changed in FORMS.items():
+        for form, (changed, faster) in FORMS.items():
             task = student(plan, kind, depth)
-            task = replace(task, net=replace(task.net, **changed))
+            task = replace(task, net=replace(task.net, **changed), rate=task.rate * faster)
             for label, method, more in made:
                 group = f"{above} {form}".strip()
                 arms.append(Arm(group=group, label=label, method=method, task=task, options=options(plan, method, **more)))

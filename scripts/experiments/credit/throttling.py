@@ -133,7 +133,8 @@ class Throttled:
         else:
             unit = make_unit(config, values(quantise(model.theta, grid), grid))
         try:
-            return self._train(model, estimator, unit, config, samples, seed)
+            with np.errstate(over="ignore", invalid="ignore"):  # a run that diverges is a result
+                return self._train(model, estimator, unit, config, samples, seed)
         finally:
             if close is not None:
                 close(unit)

@@ -21,7 +21,7 @@ def throttle(plan: Plan) -> Experiment:
     arms = []
     for form, matrices in FORMS.items():
         net = Net(width=plan.width, depth=plan.one("depths"), kind=plan.one("activations"), matrices=matrices)
-        base = Throttled(net=net, steps=plan.steps, warmup=plan.one("warmups"))
+        base = Throttled(net=net, steps=plan.steps, rate=plan.rate, warmup=plan.one("warmups"))
         for method in plan.methods:
             for bits in plan.bits:
                 for law in plan.laws:
