@@ -32,6 +32,7 @@ from ..golden.training.recipe import Recipe
 from ..golden.training.schedules import NAMES as SCHEDULES
 from ..sim.runner import check
 from .experiments.cosim.job import EXPERIMENTS, NARROW, TABLE_OF, Job
+from .experiments.credit.plan import USES, Plan
 from .experiments.subject import DataSpec, ModelSpec
 from .settings import LOOP, USED
 
@@ -68,6 +69,7 @@ TYPES = {
     "Column": "name or number",
     "int | float": "integer or share",
     "tuple[int, ...]": "list of integers",
+    "tuple[float, ...]": "list of numbers",
 }
 
 # ------------------------------------------------------------------------------------------------ reading the code
@@ -254,6 +256,20 @@ def training() -> Iterator[Sequence[str]]:
         yield f"`{name}`", what, shown(default), says, means
 
 
+def credit() -> Iterator[Sequence[str]]:
+    """A row a key of ``[credit]``, with the experiments that have it."""
+    meaning = meanings(Plan)
+    for field in dataclasses.fields(Plan):
+        what = TYPES[str(field.type)]
+        values: Sequence[Any] = (-1, "?")
+        if what.startswith("list"):
+            values = {"seeds": ((-1,),), "depths": ((0,),), "hidden": ((0,),), "bits": ((5,),)}.get(field.name, (("?",),))
+        users = [name for name, sizes in USES.items() if field.name in sizes]
+        shown_users = "all" if len(users) == len(USES) else _names(users)
+        says = rule(Plan, field.name, values)
+        yield f"`{field.name}`", what, says, meaning[field.name], shown_users
+
+
 def traces() -> Iterator[Sequence[str]]:
     """A row a key of a trace's rows."""
     right = {"epoch": 1, "hidden_norms": [1.0], "bp_grad_norms_per_sample_med": [1.0], "acc_eval": 0.5}
@@ -293,6 +309,7 @@ def page() -> str:
             values=_names(RESERVED),
             default=DEFAULT,
             precision_rule=rule(lambda **layer: PrecisionDict({"dense0": layer}), "weight", ["SQ48.1"]),
+            credit=table(("key", "type", "rule", "meaning", "of"), list(credit())),
             trace=table(("key", "type", "rule"), list(traces())),
         )
     )

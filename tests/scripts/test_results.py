@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from kappa_rtl.scripts.experiments import results
+from kappa_rtl.scripts.experiments.credit import run
 from kappa_rtl.scripts.experiments.pool import Task, compute
 from kappa_rtl.scripts.experiments.results import Results, key
 from kappa_rtl.scripts.main import main
@@ -60,6 +61,7 @@ def test_changed_code_never_shows_old_results(command: list[str], tmp_path: Path
     files = sorted((tmp_path / "out" / "runs").iterdir())
     before = [file.stat().st_mtime_ns for file in files]
     monkeypatch.setattr(results, "CODE", "changed")
+    monkeypatch.setattr(run, "CODE", "changed")  # of a credit run without a unit, which is made by less
     again = CliRunner().invoke(main, command)
     assert again.exit_code == 0 and again.stderr.count(TOLD) == 1
     assert all(file.stat().st_mtime_ns != stamp for file, stamp in zip(files, before, strict=True))

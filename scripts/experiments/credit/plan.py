@@ -10,6 +10,7 @@ from typing import Any
 from ....golden.credit.activations import activation
 from ....golden.credit.methods import METHODS
 from ....golden.numbers import is_number, whole
+from .throttling import LAWS
 
 PUBLISHED_SEEDS = (42, 123, 456)
 
@@ -26,7 +27,8 @@ class Plan:
         matrices: 1 or 2, of a block.
         classes: outputs of the linear-quadratic system.
         sigma: its noise.
-        steps: of training; epochs of the data in their place if not 0.
+        steps: of training.
+        epochs: of the data, in the place of steps if not 0.
         batch: samples of a step.
         samples: of the ladder's data to train on.
         rate: Adam's, of the students; the throttle's eta.
@@ -36,7 +38,9 @@ class Plan:
         rows: pairs of sample and layer that an estimator learns from in a step.
         single: students and estimators in float32; they are measured in float64.
         cifar: a folder with CIFAR-10, in place of digits.
-        methods, bits, laws: of ``throttle``; 0 bits are float64.
+        methods: whose updates go through the throttle.
+        bits: of its tensors; 0 is float64.
+        laws: of its unit.
     """
 
     seeds: tuple[int, ...] = PUBLISHED_SEEDS
@@ -59,15 +63,19 @@ class Plan:
     cifar: str = ""
     methods: tuple[str, ...] = tuple(METHODS)
     bits: tuple[int, ...] = (0, 16, 12, 8)
-    laws: tuple[str, ...] = ("off", "stability_margin", "inverse_curvature", "adgd", "clip_norm")
+    laws: tuple[str, ...] = LAWS
 
     def __post_init__(self) -> None:
         for name in ("width", "classes", "batch", "samples", "rows", "steps"):
             whole(name, getattr(self, name), 1)
         whole("epochs", self.epochs, 0)
         whole("matrices", self.matrices, 1, 2)
-        for name in LISTS:
+        for name in (*LISTS, "hidden"):
             value = getattr(self, name)
+            if not isinstance(value, tuple):
+                raise ValueError(f"{name} must be a list, not {value!r}")
+            if name == "hidden":
+                continue
             if not value:
                 raise ValueError(f"{name} must have at least one value, not none")
             if len(set(value)) < len(value):
@@ -77,6 +85,16 @@ class Plan:
                 whole(name, value, low)
         for kind in self.activations:
             activation(kind)
+        for name, known in (("methods", tuple(METHODS)), ("laws", LAWS)):
+            for value in getattr(self, name):
+                if value not in known:
+                    raise ValueError(f"{name} must be of {', '.join(known)}, not {value!r}")
+        for value in self.bits:
+            whole("bits", value, 0, 24)
+            if 0 < value < 6:
+                raise ValueError(f"bits must be 0 for float or from 6 to 24, not {value!r}")
+        if not isinstance(self.cifar, str):
+            raise ValueError(f"cifar must be the name of a folder, not {self.cifar!r}")
         for name, top in (("warmups", 1.0), ("terminals", math.inf)):
             for value in getattr(self, name):
                 if not is_number(value) or not 0 <= value <= top or not math.isfinite(value):
