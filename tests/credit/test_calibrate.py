@@ -17,7 +17,7 @@ from kappa_rtl.scripts.main import main
 from support import ROOT
 
 TRACES = ROOT / "docs" / "traces"
-SMALL = Setting(final_norm=False, epochs=5)
+SMALL = Setting(optimiser="sgd", rate=0.01, epochs=5)
 
 
 def test_online() -> None:

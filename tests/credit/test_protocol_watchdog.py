@@ -110,8 +110,10 @@ def test_the_runs_show_both_flags_and_none() -> None:
         outcome = replay(log)
         if "dfa" in name:
             assert outcome.flags and outcome.epochs_saved > outcome.final_epoch / 2
-        else:
+        elif "norm" in name:
             assert outcome.verdict == "trustworthy" and not seen[name]
+        else:  # it has fitted its data to the last sample, which looks like (b)
+            assert list(seen[name]) == ["gradient_floor"] and outcome.fired_epoch and outcome.fired_epoch > 20
 
 
 def rows(data: list[tuple[list[int], int]], config: ThrottleConfig) -> list[Row]:

@@ -1,4 +1,7 @@
-"""The tables of docs/credit.md, from the files of docs/credit/: each the results.json of an experiment at its published size."""
+"""The tables of docs/credit.md, from the files of docs/credit/: each the results.json of an experiment at its published size.
+
+A long experiment may be run in parts, by activation or depth; ``NAME-PART.json`` are then the parts of one table.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,34 @@ def tables(folder: Path) -> dict[str, Rows]:
     """Experiment -> its table, of those that the folder has."""
     made = {}
     for name, layout in LAYOUTS.items():
-        path = folder / f"{name}.json"
-        if path.is_file():
-            made[name] = layout(json.loads(path.read_text()))
+        if found := read(folder, name):
+            made[name] = layout(found)
     return made
+
+
+def read(folder: Path, name: str) -> Content:
+    """An experiment's results, its parts as one: every group named by activation and depth. Empty if there are none."""
+    paths = sorted([*folder.glob(f"{name}.json"), *folder.glob(f"{name}-*.json")])
+    contents = [json.loads(path.read_text()) for path in paths]
+    if len(contents) < 2 and name != "ladder":
+        return contents[0] if contents else {}
+    arms: list[Content] = []
+    lists: dict[str, list[Any]] = {"activations": [], "depths": []}
+    for content in contents:
+        for label, values in lists.items():
+            values += [value for value in content["configuration"][label] if value not in values]
+    for content in contents:
+        own = content["configuration"]
+        for arm in content["arms"].values():
+            kind = [] if len(own["activations"]) > 1 else [own["activations"][0].replace("phi:", "alpha ")]
+            depth = [] if len(own["depths"]) > 1 else [f"L {own['depths'][0]}"]
+            group = " ".join([*kind, *([arm["group"]] if arm["group"] else []), *depth])
+            arms.append({**arm, "group": group})
+    lists["activations"].sort()
+    lists["depths"].sort()
+    first = contents[0] if contents else {}
+    named = {f"{arm['group']}-{arm['label']}": arm for arm in arms}
+    return {**first, "arms": named, "configuration": {**first["configuration"], **lists}} if contents else {}
 
 
 def _mean(arm: Content, column: str) -> str:

@@ -166,7 +166,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ladder": {"activations": ("phi:0", "phi:1"), "steps": 3000},
     "audit": {"steps": 3000},
     "boundary": {"steps": 3000, "seeds": (42,)},
-    "forms": {"steps": 6000},
+    "forms": {"steps": 3000, "seeds": (42,)},
     "frozen": _IMAGE | {"steps": 1000},
     "online": _IMAGE | {"steps": 1000},
     "depth": _IMAGE | {"steps": 1000, "depths": (2, 4, 8)},
