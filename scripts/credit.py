@@ -111,10 +111,14 @@ def command(
         if seeds and seed:
             raise ValueError("seeds and seed must not both be given")
         if seeds:
-            given["seeds"] = (*PUBLISHED_SEEDS, *range(seeds))[:seeds]
+            given["seeds"] = tuple(dict.fromkeys((*PUBLISHED_SEEDS, *range(seeds))))[:seeds]
         if seed:
             given["seeds"] = seed
-        changes = {name: value for name, value in file["credit"].items() if name in USES[experiment] or name in given} | given
+        kept = {name: value for name, value in file["credit"].items() if name in USES[experiment]}
+        for one, other in (("steps", "epochs"), ("epochs", "steps")):  # either is given in the place of both
+            if one in given:
+                kept.pop(other, None)
+        changes = kept | given
         plan_of(experiment, full=full, **changes)
         with interruptible():
             outcome = credit(experiment, out, full=full, jobs=jobs, datapath=datapath, simulator=sim, **changes)

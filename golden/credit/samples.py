@@ -59,12 +59,14 @@ class Data:
     Args:
         name: ``ladder``, normal inputs labelled by a random teacher of the student's form; ``digits``; ``cifar10``.
         folder: of CIFAR-10.
+        digest: of its files, which tells runs on other content apart.
         samples, test: how many of the ladder's.
         teacher_gain: of the teacher's initial weights.
     """
 
     name: str = "digits"
     folder: str = ""
+    digest: str = ""
     samples: int = 4096
     test: int = 512
     teacher_gain: float = 1.0

@@ -17,6 +17,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -151,22 +152,41 @@ class Diagnosable(Observable, Protocol):
 
 
 def hidden_norms(model: Observable, x: Any) -> Floats:
-    """(L+1,) the mean over the samples of ``||h_l||``."""
-    return np.array([_sizes("hidden_states", one).mean() for one in model.hidden_states(x)], np.float64)
+    """(L+1,) the mean over the samples of ``||h_l||``; not finite if one of a sample is not."""
+    means: Floats = _state_sizes(model, x).mean(axis=1)
+    return means
 
 
 def gradient_norms(model: Observable, x: Any, y: Any) -> Floats:
-    """(L+1,) the median over the samples of the norm of its row of ``d (mean loss) / d h_l``; NaN if one is not finite."""
-    return np.array([np.median(_sizes("hidden_gradients", one)) for one in model.hidden_gradients(x, y)], np.float64)
+    """(L+1,) the median over the samples of the norm of its row of ``d (mean loss) / d h_l``; not finite if one is not."""
+    return _medians(_gradient_sizes(model, x, y))
 
 
-def _sizes(name: str, rows: ArrayLike) -> Floats:
-    """The norm of each sample's part, (n,)."""
-    array = np.asarray(rows, np.float64)
-    if array.ndim < 2 or not len(array):
-        raise ValueError(f"{name} must be arrays with a row a sample, not of shape {array.shape}")
-    sizes: Floats = np.linalg.norm(array.reshape(len(array), -1), axis=1)
-    return sizes
+def _state_sizes(model: Observable, x: Any) -> Floats:
+    """The norms of all samples' states, (L+1, n)."""
+    return _rows("hidden_states", model.hidden_states(x))
+
+
+def _gradient_sizes(model: Observable, x: Any, y: Any) -> Floats:
+    """The norms of all samples' rows of the mean loss's gradients, (L+1, n)."""
+    return _rows("hidden_gradients", model.hidden_gradients(x, y))
+
+
+def _rows(name: str, layers: Iterable[Any]) -> Floats:
+    """The norm of each sample's part of each layer, (layers, n)."""
+    found: list[Floats] = []
+    for layer in layers:
+        array = np.asarray(layer, np.float64)
+        if array.ndim < 2 or not len(array) or (found and len(array) != len(found[0])):
+            raise ValueError(f"{name} must be arrays with a row a sample, not of shape {array.shape}")
+        found.append(np.linalg.norm(array.reshape(len(array), -1), axis=1))
+    return np.array(found, np.float64) if found else np.zeros((0, 0))
+
+
+def _medians(sizes: Floats) -> Floats:
+    """Over the samples; a median would pass over an infinite value among many."""
+    found = [np.median(row) if (place := _not_finite(row)) is None else row[place] for row in sizes]
+    return np.array(found, np.float64)
 
 
 @dataclass(frozen=True)
@@ -224,8 +244,8 @@ def diagnose(
 
     Args:
         model: see :class:`Diagnosable`.
-        eval_batches: at least two batches ``(x, y)``, always the same ones. (a) and (b) take all of their samples together,
-            (c) compares them.
+        eval_batches: at least two batches ``(x, y)``, always the same ones, of whatever the model takes. (a) and (b) take all
+            of their samples together, (c) compares them.
         headline_acc: the accuracy that is to be trusted, 0..1.
         frozen_baseline_acc: what the same network reaches when only its head is trained.
         method_name: of the report.
@@ -237,9 +257,13 @@ def diagnose(
     if len(batches) < 2:
         raise ValueError(f"eval_batches must be at least 2, not {len(batches)}")
     headline, frozen = number("headline_acc", headline_acc), number("frozen_baseline_acc", frozen_baseline_acc)
-    x, y = (np.concatenate([np.asarray(batch[part]) for batch in batches]) for part in (0, 1))
-    hidden = norms("hidden_norms", hidden_norms(model, x))
-    gradients = norms("gradient_norms", gradient_norms(model, x, y))
+    states = [_state_sizes(model, x) for x, _ in batches]
+    counts = [one.shape[-1] for one in states]
+    samples = sum(counts)
+    # Of the mean over all samples: a batch's own mean weighs as much as it has samples.
+    rows = [_gradient_sizes(model, *batch) * (n / samples) for batch, n in zip(batches, counts, strict=True)]
+    hidden = norms("hidden_norms", np.concatenate(states, axis=1).mean(axis=1))
+    gradients = norms("gradient_norms", _medians(np.concatenate(rows, axis=1)))
     flags = thresholds.flags(hidden, gradients)
     notes: list[str] = []
     direction = direction_stability([model.gradient(*batch) for batch in batches])
@@ -249,23 +273,27 @@ def diagnose(
     elif direction > ceiling:
         said = f"(c) gradient direction between batches {_beyond(direction, 'z.2f', ceiling)} > {short(ceiling)}: drift"
         (flags if thresholds.drift_decides else notes).append(said)
-    gain = 100 * (headline - frozen)
-    if not math.isfinite(gain):
+    if not (math.isfinite(headline) and math.isfinite(frozen)):
         flags.append(f"(d) accuracy {headline:.4f}, with frozen blocks {frozen:.4f}")
-    elif gain < margin:
-        flags.append(f"(d) {_beyond(gain, 'z.1f', margin)} pp over frozen blocks < {short(margin)} pp")
+    elif (gain := 100 * (_decimal(headline) - _decimal(frozen))) < _decimal(margin):
+        flags.append(f"(d) {_beyond(float(gain), 'z.1f', margin)} pp over frozen blocks < {short(margin)} pp")
     return DiagnosticReport(
         method_name,
         tuple(hidden.tolist()),
         tuple(gradients.tolist()),
         growth(hidden),
         direction,
-        len(x),
+        samples,
         headline,
         frozen,
         tuple(flags),
         tuple(notes),
     )
+
+
+def _decimal(value: float) -> Fraction:
+    """The decimal that a float prints as: two accuracies that are written two points apart are two points apart."""
+    return Fraction(repr(value))
 
 
 # ---- of a run, epoch by epoch
@@ -371,6 +399,7 @@ class TrainingMonitor:
             raise ValueError(f"name must be a string that is not empty, not {name!r}")
         self.thresholds, self.every, self.epochs, self.name = thresholds, every, epochs, name
         self.trace: list[Row] = []
+        self._checked = False  # whether an epoch was, not only what was there before the first
         self.stopped: Row | None = None
         self.flags: tuple[str, ...] = ()
 
@@ -393,6 +422,7 @@ class TrainingMonitor:
         finite = np.isfinite([*made["hidden_norms"], *made["bp_grad_norms_per_sample_med"], made["acc_eval"]]).all()
         if finite and made["epoch"] % self.every:
             return []
+        self._checked |= made["epoch"] > 0 or not finite
         fired = self.thresholds.flags(made["hidden_norms"], made["bp_grad_norms_per_sample_med"])
         if not math.isfinite(made["acc_eval"]):
             fired.append(f"(d) accuracy is {made['acc_eval']}")
@@ -406,17 +436,26 @@ class TrainingMonitor:
 
     @property
     def verdict(self) -> str:
-        """``trustworthy`` so far, ``walked back via (a)`` or the like, or ``nothing recorded``."""
-        return verdict_of(self.flags) if self.trace else "nothing recorded"
+        """``trustworthy`` so far, ``walked back via (a)`` or the like, ``nothing recorded``, or ``nothing checked`` of it yet."""
+        if not self.trace:
+            return "nothing recorded"
+        return verdict_of(self.flags) if self._checked or self.flags or self._started else "nothing checked"
+
+    @property
+    def _started(self) -> bool:
+        """Whether nothing but the start, which was looked at, is there."""
+        return self.trace[-1]["epoch"] == 0
 
     def outcome(self) -> Outcome:
         """What the run comes to: the verdict and what stopping saves.
 
         Raises:
-            ValueError: nothing is recorded.
+            ValueError: nothing is recorded, or no epoch of it was checked.
         """
         if not self.trace:
             raise ValueError(f"the log of {self.name} must have at least one row, not none")
+        if self.verdict == "nothing checked":
+            raise ValueError(f"the log of {self.name} must have an epoch that every = {self.every} divides: nothing is checked")
         last = self.trace[-1]
         final = max(last["epoch"], self.epochs or 0) if last is self.stopped else last["epoch"]
         known = last["acc_eval"] if final == last["epoch"] else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 
 from kappa_rtl.golden.credit.cifar import load, read
 from kappa_rtl.golden.credit.samples import Data, Net
+from kappa_rtl.scripts.experiments.credit.experiments import experiment_of
 from kappa_rtl.scripts.main import main
 
 
@@ -66,7 +68,7 @@ def test_a_bad_file_is_named(folder: Path, name: str, content: bytes | None, mes
 
 def test_an_empty_folder(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["credit", "online", "--cifar", str(tmp_path), "--out", str(tmp_path / "out")])
-    assert done.exit_code == 1 and "data must be a folder with data_batch_1.bin .. data_batch_5.bin" in done.output
+    assert done.exit_code == 1 and "cifar: data must be a folder with data_batch_1.bin .. data_batch_5.bin" in done.output
     assert not (tmp_path / "out").exists()
 
 
@@ -89,6 +91,20 @@ def test_a_run_on_it(experiment: str, folder: Path) -> None:
     assert "CIFAR-10" in results["title"] and results["configuration"]["epochs"] == 1
     again = CliRunner().invoke(main, command)
     assert PUBLISHED[experiment] not in again.output, "what was published of CIFAR-10 is not held against digits"
+
+
+def test_other_files_are_other_data(folder: Path) -> None:
+    """Results are kept by the content of the files, not by the folder's name."""
+
+    def task(where: str) -> Any:
+        return experiment_of("online", cifar=where).arms[0].task
+
+    first = task(str(folder))
+    assert first == task(str(folder / ".." / folder.name)), "by whatever name it is called"
+    raw = bytearray((folder / "data_batch_4.bin").read_bytes())
+    raw[100] ^= 1
+    (folder / "data_batch_4.bin").write_bytes(raw)
+    assert task(str(folder)) != first
 
 
 def test_the_samples_are_counted_by_the_files(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,17 +16,19 @@ from click.testing import CliRunner
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 import kappa_rtl
+from kappa_rtl.golden.credit.loop import Run
 from kappa_rtl.golden.credit.methods import METHODS
 from kappa_rtl.golden.credit.model import ResidualMLP
 from kappa_rtl.golden.credit.samples import Data, Net
 from kappa_rtl.golden.credit.tasks import LQ, Frozen, Online, blend
 from kappa_rtl.golden.throttle import Throttle
 from kappa_rtl.golden.training.resume import Checkpoint
+from kappa_rtl.scripts.experiments.credit import run as run_module
 from kappa_rtl.scripts.experiments.credit.estimate import estimate, told
 from kappa_rtl.scripts.experiments.credit.experiments import MAKERS, experiment_of
 from kappa_rtl.scripts.experiments.credit.plan import plan_of
 from kappa_rtl.scripts.experiments.credit.run import credit, run_arm
-from kappa_rtl.scripts.experiments.credit.table import curve
+from kappa_rtl.scripts.experiments.credit.table import cell, curve, findings
 from kappa_rtl.scripts.experiments.credit.throttling import LAWS, Throttled
 from kappa_rtl.scripts.main import main
 from kappa_rtl.sim.cosim import RtlThrottle
@@ -182,6 +185,57 @@ def test_bad_settings(settings: dict[str, Any], message: str, tmp_path: Path) ->
     assert not (tmp_path / "out").exists()
 
 
+def test_names_are_fit_for_files_and_of_one_arm_each() -> None:
+    for name in MAKERS:
+        for full in (False, True):
+            arms = experiment_of(name, full=full).arms
+            assert all(re.fullmatch(r"[\w.+-]+", arm.name) for arm in arms)
+    near = experiment_of("scan", warmups=[0.2, 0.2000000001]).arms
+    assert len({arm.name for arm in near}) == len(near)
+
+
+def test_an_activation_is_known_by_its_number() -> None:
+    arms = experiment_of("ladder", activations=["phi:1.0"]).arms
+    assert plan_of("ladder", activations=["phi:1.0"]).activations == ("phi:1",) and arms[0].published
+
+
+def test_published_figures_stand_where_they_belong() -> None:
+    """At the depth that they were published of."""
+    for name, depths, right in (("lq", [4, 12], "L 12"), ("ladder", [3, 8], "alpha 1 L 8")):
+        arms = experiment_of(name, depths=depths).arms
+        assert {arm.group for arm in arms if arm.published} == {right}
+
+
+def test_a_run_without_a_figure_counts_as_nothing() -> None:
+    """A throttle that keeps learning what else diverges is within .02 of no throttle, or above."""
+    experiment = experiment_of("throttle", methods=["bp"], bits=[8], laws=["off", "stability_margin"], seeds=[0, 1])
+    for off, margin, answer in (
+        ([math.nan, math.nan], [0.9, 0.9], "holds (2 of 2 seeds)"),
+        ([0.9, 0.9], [0.95, math.nan], "DOES NOT HOLD (1 of 2 seeds)"),
+    ):
+        given = {"off": off, "stability_margin": margin}
+        runs = {arm.name: [Run({"accuracy": value, "verdict": ""}) for value in given[arm.label]] for arm in experiment.arms}
+        assert all(line.startswith(answer) for line in findings(experiment, runs))
+        cells = [cell(arm, runs[arm.name], "accuracy") for arm in experiment.arms]
+        assert "-" in cells or "0.950±0.000 (1 of 2)" in cells
+
+
+def test_a_checkpoint_is_of_one_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other code left under way is not gone on with, and cleared away when the run is done."""
+    names: list[str] = []
+    own = run_module.run_arm
+    monkeypatch.setattr(run_module, "run_arm", lambda *given: names.append(given[-1]) or own(*given))
+    for code in ("one", "two"):
+        monkeypatch.setattr(run_module, "CODE", code)
+        credit("lq", tmp_path, steps=1, seeds=[0], **TINIEST)
+    assert len(set(names)) == len(names) == 20
+    former = Path(names[2])
+    former.write_bytes(b"of other code")
+    monkeypatch.setattr(run_module, "CODE", "three")
+    credit("lq", tmp_path, steps=1, seeds=[0], **TINIEST)
+    assert not former.exists() and not list((tmp_path / "runs").glob("*.npz"))
+
+
 def test_sizes_from_a_file(tmp_path: Path) -> None:
     """The same table serves every experiment: what one does not use is let be. The command line comes first."""
     config = tmp_path / "credit.toml"
@@ -197,6 +251,11 @@ def test_sizes_from_a_file(tmp_path: Path) -> None:
     assert refused.exit_code == 1 and "widht" in refused.output and "width" in refused.output
     config.write_text('[credit]\nwidth = "a"\n')
     assert "width must be an integer of at least 1, not 'a'" in CliRunner().invoke(main, command).output
+    config.write_text("[credit]\nseeds = [[1]]\n")
+    assert "seeds must be a list of plain values, not [[1]]" in CliRunner().invoke(main, command).output
+    config.write_text("[credit]\nepochs = 2\nseeds = [1]\nsamples = 16\ndepths = [1]\nwidth = 4\n")
+    ladder = ["credit", "ladder", "--activation", "phi:1", *command[2:-1], str(tmp_path / "q"), "--steps", "1"]
+    assert CliRunner().invoke(main, ladder).exit_code == 0, "steps on the command line take the place of the file's epochs"
     both = CliRunner().invoke(main, ["credit", "lq", "--seeds", "2", "--seed", "1", "--out", str(tmp_path / "p")])
     assert both.exit_code == 1 and "seeds and seed must not both be given" in both.output and not (tmp_path / "p").exists()
 

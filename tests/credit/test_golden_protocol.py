@@ -139,12 +139,12 @@ class Model:
         self.hidden, self.gradients = hidden, gradients
 
     def hidden_states(self, x: Any) -> list[Any]:
-        assert len(x) == 6, "all samples of all batches"
-        return [np.tile([0.6 * norm, -0.8 * norm], (6, 1)) for norm in self.hidden]
+        return [np.tile([0.6 * norm, -0.8 * norm], (len(x), 1)) for norm in self.hidden]
 
     def hidden_gradients(self, x: Any, y: Any) -> list[Any]:
-        assert len(x) == len(y) == 6
-        return [np.tile([[0.6 * norm], [0.8 * norm]], (6, 1, 1)) for norm in self.gradients]
+        """Those of the batch's mean are as many times those of all samples' as all samples are of its own."""
+        share = 6 / len(x)
+        return [np.tile([[0.6 * share * norm], [0.8 * share * norm]], (len(x), 1, 1)) for norm in self.gradients]
 
     def gradient(self, x: Any, y: Any) -> Any:
         return y[0]
@@ -178,6 +178,36 @@ def test_the_norms_are_of_samples() -> None:
     assert hidden_norms(Wild(), None) == [3] and gradient_norms(Wild(), None, None) == [1]
 
 
+def test_batches_count_by_their_samples() -> None:
+    """Norms over all samples together, of the mean loss over all of them: as if they were one batch."""
+
+    class Line:
+        def hidden_states(self, x: Any) -> list[Any]:
+            return [np.asarray(x), 3 * np.asarray(x)]
+
+        def hidden_gradients(self, x: Any, y: Any) -> list[Any]:
+            return [np.asarray(x) / len(x)] * 2
+
+        def gradient(self, x: Any, y: Any) -> Any:
+            return np.asarray(x).mean(axis=0)
+
+    x = np.random.default_rng(0).normal(size=(9, 2))
+    report = diagnose(Line(), [(x[:2], None), (x[2:], None)], 0.9, 0.6, "x")
+    assert report.hidden_norms == pytest.approx(hidden_norms(Line(), x))
+    assert report.gradient_norms == pytest.approx(gradient_norms(Line(), x, None)) and report.samples == 9
+
+
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+def test_one_sample_that_is_not_finite_is_seen(bad: float) -> None:
+    """A median would pass over it."""
+
+    class Odd(Model):
+        def hidden_gradients(self, x: Any, y: Any) -> list[Any]:
+            return [np.array([[1.0], [1.0], [bad], [1.0]])]
+
+    assert not np.isfinite(gradient_norms(Odd(), None, None)).any()
+
+
 def test_a_floor_for_each_samples_own_gradient() -> None:
     assert PUBLISHED.per_sample(1000).g_norm_floor == pytest.approx(1e-4)
     assert PUBLISHED.per_sample(1000).h_norm_explosion_ratio == 50
@@ -194,7 +224,7 @@ def test_every_flag() -> None:
 def test_the_blocks_must_be_worth_a_margin() -> None:
     """Exactly the margin will do; what is a little less is shown to be less."""
     assert diagnose(Model(), ACROSS, 0.5, 0.25, "x", DiagnosticThresholds(frozen_acc_margin_pp=25)).verdict == "trustworthy"
-    assert diagnose(Model(), ACROSS, 0.5, 0.3, "x").verdict == "trustworthy"
+    assert all(diagnose(Model(), ACROSS, k / 100, (k - 2) / 100, "x").verdict == "trustworthy" for k in range(2, 101))
     assert diagnose(Model(), ACROSS, 0.3199, 0.3, "x").flags == ("(d) 1.99 pp over frozen blocks < 2 pp",)
     assert diagnose(Model(), ACROSS, 0.2, 0.3, "x").flags == ("(d) -10.0 pp over frozen blocks < 2 pp",)
 
@@ -228,9 +258,10 @@ def test_diagnose_checks_its_input() -> None:
     with pytest.raises(ValueError, match="headline_acc must be a number, not None"):
         diagnose(Model(), ALIKE, None, 0.6, "x")  # type: ignore[arg-type]
     flat = Model()
-    flat.hidden_states = lambda x: [np.zeros(6)]  # type: ignore[method-assign]
-    with pytest.raises(ValueError, match=r"hidden_states must be arrays with a row a sample, not of shape \(6,\)"):
-        diagnose(flat, ALIKE, 0.9, 0.6, "x")
+    for odd, shape in (([np.zeros(3)], r"\(3,\)"), ([np.ones((3, 1)), np.ones((2, 1))], r"\(2, 1\)")):
+        flat.hidden_states = lambda x, odd=odd: odd  # type: ignore[method-assign,misc]
+        with pytest.raises(ValueError, match=rf"hidden_states must be arrays with a row a sample, not of shape {shape}"):
+            diagnose(flat, ALIKE, 0.9, 0.6, "x")
     with pytest.raises(ValueError, match="gradient_norms must hold at least one norm"):
         diagnose(Model(gradients=[]), ALIKE, 0.9, 0.6, "x")
 
@@ -241,6 +272,13 @@ def test_diagnose_checks_its_input() -> None:
 def test_monitor_stops_at_the_first_row_that_fires() -> None:
     monitor = TrainingMonitor(epochs=100)
     assert monitor.verdict == "nothing recorded"
+    rare = TrainingMonitor(every=5)
+    rare.record(0, [1.0], [0.1], 0.1)
+    assert rare.verdict == "trustworthy", "the start was looked at, and there is no more"
+    rare.record(3, [1.0, 1e3], [1e-9], 0.5)
+    assert rare.verdict == "nothing checked"
+    with pytest.raises(ValueError, match="must have an epoch that every = 5 divides: nothing is checked"):
+        rare.outcome()
     assert monitor.record(1, [1.0, 2.0], [0.1], 0.2) == [] and monitor.verdict == "trustworthy"
     assert monitor.record(4, [1.0, 63.0], [4e-9], 0.28) == ["(a) per-block growth 63× > 50×", "(b) ‖g_L‖ 4.0e-09 < 1e-7"]
     assert monitor.verdict == "walked back via (a)+(b)"

@@ -115,6 +115,89 @@ def test_blocks_that_give_tuples_and_tokens(torch: Any) -> None:
     assert all(part.dtype == np.float32 and np.isfinite(part).all() for part in found)
 
 
+@pytest.mark.parametrize("form", ["sum in a block", "activation behind a block", "activation that begins a block"])
+def test_what_works_in_place_changes_nothing(torch: Any, form: str) -> None:
+    """States are as they were when they came, h_0 a leaf or not, gradients those by them, and x is the caller's."""
+    from kappa_rtl.torch import Observed
+
+    nn = torch.nn
+
+    class Sum(nn.Module):  # type: ignore[misc,name-defined]
+        def __init__(self, inplace: bool) -> None:
+            super().__init__()
+            self.inner, self.inplace = nn.Linear(4, 4), inplace
+
+        def forward(self, h: Any) -> Any:
+            if not self.inplace:
+                return h + self.inner(h)
+            h += self.inner(h)
+            return h
+
+    def made(inplace: bool) -> tuple[Any, list[Any]]:
+        torch.manual_seed(1)
+        if form == "sum in a block":
+            blocks: list[Any] = [Sum(inplace), Sum(inplace)]
+            return nn.Sequential(*blocks, nn.Linear(4, 3)), blocks
+        if form == "activation behind a block":
+            net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace), nn.Linear(4, 4), nn.ReLU(inplace), nn.Linear(4, 3))
+            return net, [net[0], net[2]]
+        blocks = [nn.Sequential(nn.ReLU(inplace), nn.Linear(4, 4)) for _ in range(2)]
+        return nn.Sequential(*blocks, nn.Linear(4, 3)), blocks
+
+    x, y = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32), np.arange(5, dtype=np.int32) % 3
+    before = x.copy()
+    one, other = Observed(*made(True)), Observed(*made(False))
+    for got, want in zip(one.hidden_states(x), other.hidden_states(x), strict=True):
+        assert np.allclose(got, want, atol=1e-6)
+    assert np.array_equal(x, before)
+    if form == "sum in a block":  # which torch itself cannot differentiate: the sum overwrites what the inner layer has kept
+        return
+    for got, want in zip(one.hidden_gradients(x, y), other.hidden_gradients(x, y), strict=True):
+        assert np.allclose(got, want, atol=1e-6)
+    assert np.allclose(one.gradient(x, y), other.gradient(x, y), atol=1e-6) and np.array_equal(x, before)
+    tensor = torch.tensor(before)
+    one.hidden_gradients(tensor, torch.tensor(y))
+    assert torch.equal(tensor, torch.tensor(before))
+
+
+def test_callers_and_blocks_of_all_kinds(torch: Any) -> None:
+    """Inference mode, named tuples, keywords, doubles into floats, tensors for diagnose, mappings as x."""
+    from collections import namedtuple
+
+    from kappa_rtl.torch import Observed
+
+    nn, pair = torch.nn, namedtuple("pair", "state extra")
+
+    class Named(nn.Module):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(4, 4)
+
+        def forward(self, *, state: Any) -> Any:
+            return pair(self.inner(state), None)
+
+    class Net(nn.Module):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.block, self.head = Named(), nn.Linear(4, 3)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.block(state=x["x"] if isinstance(x, dict) else x).state)
+
+    net = Net()
+    seen = Observed(net, [net.block])
+    x, y = torch.randn(6, 4, dtype=torch.float64, requires_grad=True), torch.arange(6, dtype=torch.int32) % 3
+    with torch.inference_mode():
+        found = seen.hidden_gradients(x, y)
+    assert [part.shape for part in found] == [(6, 4), (6, 4)] and all(np.abs(part).max() > 0 for part in found)
+    report = diagnose(seen, [(x[:3], y[:3]), (x[3:], y[3:])], 0.9, 0.5, "BP")
+    assert report.samples == 6
+    assert gradient_norms(seen, {"x": x.detach().float()}, y) == pytest.approx(gradient_norms(seen, x, y), rel=1e-5)
+    embedding = nn.Sequential(nn.Embedding(7, 4), nn.Flatten(), nn.Linear(8, 3))
+    with pytest.raises(ValueError, match=r"blocks\[0\] must be given floats, not torch.int64: let the blocks begin behind"):
+        Observed(embedding, [embedding[0]]).hidden_states(np.zeros((2, 2), int))
+
+
 def test_it_says_what_is_wrong(torch: Any) -> None:
     from kappa_rtl.torch import Observed
 

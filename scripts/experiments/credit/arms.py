@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,7 +60,7 @@ class Arm:
 
 def named(group: str, label: str) -> str:
     """The name of an arm."""
-    return "-".join(part.replace(" ", "_").replace("phi:", "phi") for part in (group, label) if part)
+    return "-".join(re.sub(r"[^\w.+-]+", "_", part) for part in (group, label) if part)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +99,10 @@ class Experiment:
     drawn: tuple[str, ...] = ("gamma", "rho")
     claims: tuple[Claim, ...] = ()
     lines: bool = False
+
+    def __post_init__(self) -> None:
+        names = [arm.name for arm in self.arms]
+        assert len(set(names)) == len(names), f"{self.name}: two arms have one name"
 
     @property
     def groups(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ from tqdm import tqdm
 
 from ....golden.credit.methods import METHODS
 from ....golden.credit.tasks import LQ, Frozen, Online
+from ....golden.throttle import Throttle
 from .arms import Arm
 from .throttling import Throttled
 
@@ -17,7 +19,7 @@ STEPS = 6
 
 
 def estimate(todo: Sequence[tuple[Arm, int]], jobs: int) -> float:
-    """Seconds, of so many runs at a time; those through a throttle are not counted.
+    """Seconds, of so many runs at a time; those through a throttle by the golden unit.
 
     Args:
         todo: the arms that are to run, with their seeds.
@@ -27,6 +29,7 @@ def estimate(todo: Sequence[tuple[Arm, int]], jobs: int) -> float:
     for arm, seed in tqdm(todo, unit="run", desc="estimate", disable=None, leave=False, dynamic_ncols=True):
         task = arm.task
         if isinstance(task, Throttled):
+            total += task.steps * _throttled(arm, task, seed, cost)
             continue
         if isinstance(task, Frozen):  # the network is trained once a seed, by whichever arm comes first
             known = repr((task.training, seed))
@@ -50,6 +53,20 @@ def _step(method: str, task: LQ | Online | Frozen, options: Any, seed: int, cost
         if isinstance(few, Online):
             few = replace(few, warmup=0.0)
         cost[sort] = few.run(method, options, seed).seconds / STEPS
+    return cost[sort]
+
+
+def _throttled(arm: Arm, task: Throttled, seed: int, cost: dict[str, float]) -> float:
+    """What a step through a unit costs, its start apart."""
+    sort = repr((arm.method, sorted(arm.options.items()), task.net, bool(task.bits)))
+    if sort not in cost:
+        seconds = []
+        for steps in (1, 1 + STEPS):
+            few = replace(task, steps=steps, warmup=0.0)
+            began = time.perf_counter()
+            few.run(arm.method, arm.options, seed, Throttle if task.bits else None)
+            seconds.append(time.perf_counter() - began)
+        cost[sort] = max(0.0, seconds[1] - seconds[0]) / STEPS
     return cost[sort]
 
 

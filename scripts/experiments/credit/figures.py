@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -104,7 +104,12 @@ def _bars(content: Content, experiment: Experiment) -> bytes:
     handles, names = figure.axes[0].get_legend_handles_labels()
     wanted = [(h, n) for h, n in zip(handles, names, strict=True) if grouped or n == "published"]
     if wanted:
-        figure.legend(*zip(*wanted, strict=True), loc="outside lower center", ncols=min(6, len(wanted)), fontsize=9)
+        figure.legend(
+            *zip(*wanted, strict=True),
+            loc="outside lower center",
+            ncols=_columns(figure, [name for _, name in wanted]),
+            fontsize=9,
+        )
     return _png(figure)
 
 
@@ -139,8 +144,16 @@ def _lines(content: Content, experiment: Experiment) -> bytes:
                 ax.set_xlabel("blocks")
                 ax.set_xticks(depths)
     handles, names = axes[0][-1].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(6, len(names)), fontsize=9)
+    if any("published" in arm["columns"][column] for arm in arms for column in experiment.drawn):
+        handles.append(axes[0][0].plot([], [], "D", mfc="white", mec="#222222", mew=1.6, ms=6, ls="")[0])
+        names.append("published")
+    figure.legend(handles, names, loc="outside lower center", ncols=_columns(figure, names), fontsize=9)
     return _png(figure)
+
+
+def _columns(figure: Figure, names: Sequence[str]) -> int:
+    """How many columns of a legend fit the width."""
+    return max(1, min(6, len(names), int(figure.get_figwidth() / (0.5 + 0.085 * max(map(len, names))))))
 
 
 def draw_curves(content: Content, experiment: Experiment) -> bytes:
@@ -149,7 +162,8 @@ def draw_curves(content: Content, experiment: Experiment) -> bytes:
     measures = [m for m in ("gamma", "bridge", "accuracy", "alpha") if any(m in arm["curve"] for arm in arms)]
     groups = [group for group in experiment.groups if any(a["curve"] for a in arms if a["group"] == group)]
     if experiment.name == "throttle":  # sixteen groups a method and more: the two that say most
-        groups = [group for group in groups if group.split()[-1] in ("float", "8")]
+        ends = {str(bits or "float") for bits in (experiment.plan.bits[0], experiment.plan.bits[-1])}
+        groups = [group for group in groups if group.split()[-1] in ends]
     labels = list(dict.fromkeys(arm["label"] for arm in arms))
     across = max(1, min(len(groups), 8))
     down = -(-len(groups) // across)
@@ -169,11 +183,14 @@ def draw_curves(content: Content, experiment: Experiment) -> bytes:
             if measure in ("bridge", "alpha"):
                 ax.set_yscale("log")
             ax.set_title(f"{group}  |  {measure}".strip(" |"), fontsize=8, loc="left", parse_math=False)
-            ax.tick_params(labelsize=7)
+            ax.tick_params(which="both", labelsize=7)
+            if m == len(measures) - 1 and g // across == down - 1:
+                ax.set_xlabel("step", fontsize=8)
             ax.grid(lw=0.4, alpha=0.6)
     found = {n: h for ax in axes.ravel() for h, n in zip(*ax.get_legend_handles_labels(), strict=True)}
     if found:
-        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=min(6, len(found)), fontsize=8)
+        columns = _columns(figure, list(found))
+        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns, fontsize=8)
     return _png(figure)
 
 
@@ -193,11 +210,12 @@ def _map(content: Content, experiment: Experiment) -> bytes:
         for i, method in enumerate(plan.methods):
             for j, (bits, law) in enumerate(columns):
                 group = f"{form} {method} {bits or 'float'}"
-                values, off = found[group, law], found.get((group, "off"), np.array([]))
+                values, off = found[group, law], found.get((group, "off"))
                 table[i, j] = values.mean() if values.size else math.nan
-                lead = table[i, j] - off.mean() if off.size and values.size else 0.0
+                lead = 0.0 if off is None else (values.mean() if values.size else 0.0) - (off.mean() if off.size else 0.0)
                 weight, style = "bold" if lead >= 0.02 else "normal", "italic" if lead <= -0.02 else "normal"
                 text = f"{table[i, j]:.2f}".lstrip("0") if values.size else "none"
+                text += "*" if 0 < values.size < len(plan.seeds) else ""
                 ink = "white" if table[i, j] < 0.55 else "black"
                 ax.text(j, i, text, ha="center", va="center", fontsize=8, color=ink, fontweight=weight, fontstyle=style)
         image = ax.imshow(table, vmin=0.0, vmax=1.0, cmap="viridis", aspect="auto")
@@ -208,7 +226,9 @@ def _map(content: Content, experiment: Experiment) -> bytes:
             ax.text(middle, -0.62, f"{bits} bits" if bits else "float", ha="center", va="bottom", fontsize=9, fontweight="bold")
             if k:
                 ax.axvline(k * len(plan.laws) - 0.5, color="white", lw=3)
-        ax.set_title(f"blocks of {form} matri{'x' if form == 'one' else 'ces'}", fontsize=10, loc="left", pad=16)
+        ax.set_title(f"blocks of {form} matri{'x' if form == 'one' else 'ces'}", fontsize=10, loc="left", pad=24)
     if image is not None:
-        figure.colorbar(image, ax=list(axes[:, 0]), label="accuracy; bold: throttled .02 above off, italics: below", shrink=0.7)
+        figure.colorbar(
+            image, ax=list(axes[:, 0]), label="accuracy; bold: .02 above off, italics: below; *: a seed diverged", shrink=0.7
+        )
     return _png(figure)

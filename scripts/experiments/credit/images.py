@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+from ....golden.credit import cifar
 from ....golden.credit.samples import Data, Net
 from ....golden.credit.tasks import Frozen, Online
 from .arms import Arm, Experiment, Figure, claims, figures
@@ -14,7 +16,9 @@ ALL = ("bp", *METHODS)
 
 
 def _data(plan: Plan) -> tuple[Data, str]:
-    return (Data(name="cifar10", folder=plan.cifar), "CIFAR-10") if plan.cifar else (Data(name="digits"), "digits")
+    if not plan.cifar:
+        return Data(name="digits"), "digits"
+    return Data(name="cifar10", folder=str(Path(plan.cifar).resolve()), digest=cifar.digest(plan.cifar)), "CIFAR-10"
 
 
 def _student(plan: Plan, kind: str, depth: int, warmup: float | None = None) -> Online:
@@ -48,7 +52,8 @@ def frozen(plan: Plan) -> Experiment:
             ("credit_bridge deltaL", "credit_bridge", {"s_type": "deltaL"}),
         ):
             own = options(plan, method, **changed)
-            arms.append(Arm(group=group, label=label, method=method, task=task, options=own, published=known.get(label, {})))
+            theirs = known.get(label, {}) if depth == 4 else {}
+            arms.append(Arm(group=group, label=label, method=method, task=task, options=own, published=theirs))
         asked += claims(
             group,
             {
@@ -69,15 +74,23 @@ def frozen(plan: Plan) -> Experiment:
     )
 
 
-ONLINE: dict[int, dict[str, dict[str, Figure]]] = {
+DEPTH: dict[int, dict[str, dict[str, Figure]]] = {
     2: {"dfa": figures(accuracy=0.312, gamma=0.196, rho=0.001), "credit_bridge": figures(accuracy=0.311, gamma=0.175, rho=0.031)},
+    4: {
+        "dfa": figures(accuracy=0.314, gamma=0.100, rho=0.003),
+        "credit_bridge": figures(accuracy=0.298, gamma=0.123, rho=-0.002),
+    },
+}
+"""Published of CIFAR-10 at d = 512 by L, one seed, preliminary."""
+
+ONLINE: dict[int, dict[str, dict[str, Figure]]] = {
     4: {
         "dfa": figures(accuracy=0.312, gamma=0.101, rho=-0.005),
         "credit_bridge": figures(accuracy=0.283, gamma=0.179, rho=0.009),
         "vector_field": figures(accuracy=0.243, gamma=0.001, rho=0.0),
     },
 }
-"""Published of CIFAR-10 at d = 256 (L = 4) and 512 (L = 2), one seed."""
+"""Published of CIFAR-10 at d = 256, one seed."""
 
 MAIN: dict[str, dict[str, Figure]] = {
     "bp": figures(accuracy=(0.592, 0.004)),
@@ -127,7 +140,7 @@ def online(plan: Plan) -> Experiment:
 
 def depth(plan: Plan) -> Experiment:
     """The same by the number of blocks."""
-    return _students(plan, "depth", "Students by depth", "d=512, L=2, 4, 6, 8, 12", {2: ONLINE[2]})
+    return _students(plan, "depth", "Students by depth", "d=512, L=2, 4, 6, 8, 12", DEPTH)
 
 
 def main(plan: Plan) -> Experiment:
@@ -149,14 +162,14 @@ def scan(plan: Plan) -> Experiment:
         for share in plan.warmups:
             task = replace(first, warmup=share)
             arms += [
-                Arm(group=group, label=f"{method} warm-up {share:g}", method=method, task=task, options=options(one, method))
+                Arm(group=group, label=f"{method} warm-up {share:.15g}", method=method, task=task, options=options(one, method))
                 for method in ("state_bridge", "vector_field")
             ]
             for code in ("eT", "deltaL"):
                 for weight in plan.terminals:
                     own = options(one, "credit_bridge", terminal=weight, s_type=code)
                     theirs = known.get((share, weight), {}) if plan.cifar and code == "eT" and layers == 4 else {}
-                    label = f"{code} warm-up {share:g} terminal {weight:g}"
+                    label = f"{code} warm-up {share:.15g} terminal {weight:.15g}"
                     arms.append(Arm(group=group, label=label, method="credit_bridge", task=task, options=own, published=theirs))
     return Experiment(
         name="scan",

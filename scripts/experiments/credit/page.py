@@ -1,6 +1,6 @@
 """The tables of docs/credit.md, from the files of docs/credit/: each the results.json of an experiment at its published size.
 
-A long experiment may be run in parts, by activation or depth; ``NAME-PART.json`` are then the parts of one table.
+A long experiment may be run in parts, by activation, depth or method; ``NAME-PART.json`` are then the parts of one table.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from ....golden.credit.methods import METHODS
 from ....hw.synth.costs import Rows
 from .table import number
+from .through import FORMS
 
 Content = Mapping[str, Any]
 
@@ -29,28 +31,36 @@ def tables(folder: Path) -> dict[str, Rows]:
 
 
 def read(folder: Path, name: str) -> Content:
-    """An experiment's results, its parts as one: every group named by activation and depth. Empty if there are none."""
+    """An experiment's results, its parts as one, whose groups are named as if it had been run whole. Empty if there are none."""
     paths = sorted([*folder.glob(f"{name}.json"), *folder.glob(f"{name}-*.json")])
-    contents = [json.loads(path.read_text()) for path in paths]
-    if len(contents) < 2 and name != "ladder":
-        return contents[0] if contents else {}
-    arms: list[Content] = []
-    lists: dict[str, list[Any]] = {"activations": [], "depths": []}
-    for content in contents:
-        for label, values in lists.items():
-            values += [value for value in content["configuration"][label] if value not in values]
-    for content in contents:
-        own = content["configuration"]
-        for arm in content["arms"].values():
-            kind = [] if len(own["activations"]) > 1 else [own["activations"][0].replace("phi:", "alpha ")]
-            depth = [] if len(own["depths"]) > 1 else [f"L {own['depths'][0]}"]
-            group = " ".join([*kind, *([arm["group"]] if arm["group"] else []), *depth])
-            arms.append({**arm, "group": group})
-    lists["activations"].sort()
-    lists["depths"].sort()
-    first = contents[0] if contents else {}
-    named = {f"{arm['group']}-{arm['label']}": arm for arm in arms}
-    return {**first, "arms": named, "configuration": {**first["configuration"], **lists}} if contents else {}
+    parts = [json.loads(path.read_text()) for path in paths]
+    if len(parts) < 2 and name != "ladder":
+        return parts[0] if parts else {}
+    if not parts:
+        return {}
+    first = parts[0]["configuration"]
+    lists = {key: _union([part["configuration"][key] for part in parts]) for key in first if key in PARTED}
+    arms: dict[str, Content] = {}
+    for part in parts:
+        own = part["configuration"]
+        for arm in part["arms"].values():
+            group = arm["group"]
+            if "methods" not in own:
+                kind = [] if len(own["activations"]) > 1 else [own["activations"][0].replace("phi:", "alpha ")]
+                depth = [] if len(own["depths"]) > 1 else [f"L {own['depths'][0]}"]
+                group = " ".join([*kind, *([group] if group else []), *depth])
+            arms[f"{group}-{arm['label']}"] = {**arm, "group": group}
+    return {**parts[0], "arms": arms, "configuration": {**first, **lists}}
+
+
+PARTED = ("activations", "depths", "methods")
+"""What a long experiment may be cut by."""
+
+
+def _union(lists: list[list[Any]]) -> list[Any]:
+    known = list(METHODS)
+    whole = list(dict.fromkeys(value for one in lists for value in one))
+    return sorted(whole, key=lambda value: (known.index(value) if value in known else 0, value))
 
 
 def _mean(arm: Content, column: str) -> str:
@@ -133,7 +143,9 @@ def throttle(content: Content) -> Rows:
     laws = content["configuration"]["laws"]
     by = {(arm["group"], arm["label"]): arm for arm in arms}
     rows = []
-    for group in dict.fromkeys(arm["group"] for arm in arms):
+    groups = [f"{form} {m} {bits or 'float'}" for form in FORMS for m in content["configuration"]["methods"]
+              for bits in content["configuration"]["bits"]]  # fmt: skip
+    for group in groups:
         form, method, bits = group.split()
         off, margin = by[group, "off"], by[group, "stability_margin"]
         rows.append(

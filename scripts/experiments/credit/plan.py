@@ -74,6 +74,8 @@ class Plan:
             value = getattr(self, name)
             if not isinstance(value, tuple):
                 raise ValueError(f"{name} must be a list, not {value!r}")
+            if any(isinstance(one, (list, tuple, dict)) for one in value):
+                raise ValueError(f"{name} must be a list of plain values, not {list(value)!r}")
             if name == "hidden":
                 continue
             if not value:
@@ -84,7 +86,12 @@ class Plan:
             for value in getattr(self, name):
                 whole(name, value, low)
         for kind in self.activations:
-            activation(kind)
+            try:
+                activation(kind)
+            except ValueError as error:
+                raise ValueError(f"activations: {error}") from None
+        plain = tuple(f"phi:{float(kind[4:]):.15g}" if kind.startswith("phi:") else kind for kind in self.activations)
+        object.__setattr__(self, "activations", plain)
         for name, known in (("methods", tuple(METHODS)), ("laws", LAWS)):
             for value in getattr(self, name):
                 if value not in known:

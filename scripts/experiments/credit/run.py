@@ -101,11 +101,17 @@ def prepared(name: str, *, full: bool, jobs: int, datapath: str, **changes: Any)
         raise ValueError(f"jobs must be at least 1, not {jobs!r}")
     plan = plan_of(name, full=full, **changes)
     if plan.cifar:
-        files(plan.cifar)  # fail now, not in every process
+        try:
+            files(plan.cifar)  # fail now, not in every process
+        except ValueError as error:
+            raise ValueError(f"cifar: {error}") from None
     experiment = MAKERS[name](plan)
     for arm in experiment.arms:
         if isinstance(arm.task, Throttled):
-            arm.task.config(1)
+            try:
+                arm.task.config(1)
+            except ValueError as error:
+                raise ValueError(f"rate, bits and laws: {error}") from None
     return experiment
 
 
@@ -127,20 +133,30 @@ def _run_all(
                 yield one, before
             else:
                 arms.append((arm, seed))
-                kept_at = str(_file(out, *one).with_suffix(".npz"))
+                kept_at = str(_checkpoint(out, one, keys[one]))
                 todo.append(Task(one, f"{arm.name}, seed {seed}", run_arm, (arm, seed, datapath, simulator, kept_at)))
     if tell and todo:
         at_a_time = f", {jobs} at a time" if jobs > 1 else ""
-        tqdm.write(f"{len(todo)} runs{at_a_time}: about {told(estimate(arms, jobs))} on this machine", file=sys.stderr)
+        golden = "" if datapath == "golden" or experiment.name != "throttle" else "; with the golden unit in place of the RTL"
+        how_long = told(estimate(arms, jobs))
+        tqdm.write(f"{len(todo)} runs{at_a_time}: about {how_long} on this machine{golden}", file=sys.stderr)
     for one, run in compute(todo, jobs, experiment.name):
         name, seed = one
         content = {"key": keys[one], "arm": name, "seed": seed, "end": run.end, "curve": run.curve}
         write_atomically(_file(out, name, seed), _json(content))
+        for former in (out / "runs").glob(f"{name}-{seed}.*.npz"):  # of other code, which nothing will go on from
+            former.unlink()
         yield one, run
 
 
 def _file(out: Path, name: str, seed: int) -> Path:
     return out / "runs" / f"{name}-{seed}.json"
+
+
+def _checkpoint(out: Path, one: tuple[str, int], kept_under: Key) -> Path:
+    """Where a run is saved while it is under way: a name of its own for whatever would make another run of it."""
+    digest = hashlib.sha256(json.dumps(kept_under, sort_keys=True).encode()).hexdigest()[:16]
+    return out / "runs" / f"{one[0]}-{one[1]}.{digest}.npz"
 
 
 def run_arm(arm: Arm, seed: int, datapath: str = "golden", simulator: str = "verilator", kept_at: str = "") -> Run:

@@ -71,6 +71,7 @@ def cell(arm: Arm, runs: Sequence[Run], column: str) -> str:
         return f"{values.size} of {len(runs)}" if len(runs) > 1 else f"{values[0]:g}"
     text = number(float(values.mean()))
     text += f"±{number(float(values.std()))}" if len(runs) > 1 else ""
+    text += f" ({values.size} of {len(runs)})" if values.size < len(runs) else ""
     if column in arm.published:
         mean, spread = arm.published[column]
         text += f" [{mean:g}±{spread:g}]" if spread else f" [{mean:g}]"
@@ -98,15 +99,18 @@ def findings(experiment: Experiment, runs: Runs) -> list[str]:
 
 
 def _asked(experiment: Experiment, claim: Claim, runs: Runs) -> str:
-    """A claim and its answer; empty where an arm that it is about is not run."""
+    """A claim and its answer; empty where an arm that it is about is not run. A run without a figure, as it diverged, has 0."""
     arms = [arm for arm in experiment.arms if arm.group == claim.group]
 
     def holds(pick: Any) -> bool:
         return claim.holds({arm.label: {column: pick(runs[arm.name], column) for column in COLUMNS} for arm in arms})
 
+    def figure(run: Run, column: str) -> float:
+        value = run.end.get(column)
+        return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0.0
+
     def mean(of: Sequence[Run], column: str) -> float:
-        values = numbers(of, column) if column != "verdict" else np.array([])
-        return float(values.mean()) if values.size else math.nan
+        return float(np.mean([figure(run, column) for run in of]))
 
     try:
         answer = "holds" if holds(mean) else "DOES NOT HOLD"
@@ -115,7 +119,7 @@ def _asked(experiment: Experiment, claim: Claim, runs: Runs) -> str:
     count = len(experiment.plan.seeds)
     if count == 1:
         return f"{answer}: {claim.text}"
-    borne = sum(holds(lambda of, column, at=at: of[at].end.get(column, math.nan)) for at in range(count))
+    borne = sum(holds(lambda of, column, at=at: figure(of[at], column)) for at in range(count))
     return f"{answer} ({borne} of {count} seeds): {claim.text}"
 
 
