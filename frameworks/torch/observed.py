@@ -23,7 +23,7 @@ class Observed:
         module: called with a batch's x.
         blocks: submodules of it in the order in which they run, each once a pass; of what a block is given and gives the first
             tensor is its state, (n, ...) of floats.
-        loss: ``(output, y) -> `` the mean loss, a tensor of one element; cross-entropy by default.
+        loss: ``loss(output, y)``, the mean loss as a tensor of one element; cross-entropy by default.
 
     Raises:
         ValueError: no block, or one that is no part of the module.
