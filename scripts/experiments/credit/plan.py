@@ -179,7 +179,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "depth": _IMAGE | {"steps": 1000, "depths": (2, 4, 8)},
     "scan": _IMAGE | {"steps": 1000, "warmups": (0.0, 0.05, 0.2), "terminals": (1.0, 4.0)},
     "main": _IMAGE | {"steps": 1000, "depths": (12,)},
-    "throttle": _IMAGE | {"steps": 200, "depths": (2,), "rate": 0.1},
+    "throttle": _IMAGE | {"steps": 200, "depths": (2,), "rate": 0.1, "seeds": (42,)},
 }
 """Minutes."""
 
@@ -194,10 +194,10 @@ FULL: dict[str, dict[str, Any]] = {
     "forms": _BIG,
     "frozen": _BIG_IMAGE,
     "online": _BIG_IMAGE,
-    "depth": _BIG_IMAGE | {"depths": (2, 4, 6, 8, 12)},
+    "depth": _BIG_IMAGE | {"width": 512, "depths": (2, 4, 6, 8, 12)},
     "scan": _BIG_IMAGE | {"warmups": (0.0, 0.05, 0.2), "terminals": (1.0, 4.0)},
     "main": _BIG_IMAGE | {"width": 512, "depths": (12,)},
-    "throttle": SMALL["throttle"] | {"steps": 400},
+    "throttle": SMALL["throttle"] | {"steps": 400, "seeds": PUBLISHED_SEEDS},
 }
 """As published, where that is known: the ladder's samples, batch and rate are ours, and ``throttle`` is."""
 
