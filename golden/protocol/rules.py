@@ -15,17 +15,18 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..numbers import is_number, number, whole
-from .trace import Floats, Row, norms, parse, row, save_traces
+from .observing import Diagnosable, Observable, gradient_norms, gradient_sizes, hidden_norms, medians, not_finite, state_sizes
+from .trace import Row, norms, parse, row, save_traces
 
 TRUSTWORTHY = "trustworthy"
 TINY = 1e-30
@@ -81,12 +82,12 @@ class DiagnosticThresholds:
             raise ValueError("gradient_norms must hold at least one norm, not none")
         fired = []
         ratio, floor = self.h_norm_explosion_ratio, self.g_norm_floor
-        if (place := _not_finite(hidden)) is not None:
+        if (place := not_finite(hidden)) is not None:
             fired.append(f"(a) hidden norm {place} is {hidden[place]}")
         elif (most := growth(hidden)) > ratio:
             form = ".0f" if most < 1e7 else ".1e"
             fired.append(f"(a) per-block growth {_beyond(most, form, ratio)}× > {short(ratio)}×")
-        if (place := _not_finite(gradients)) is not None:
+        if (place := not_finite(gradients)) is not None:
             fired.append(f"(b) gradient norm {place} is {gradients[place]}")
         elif gradients[-1] < floor:
             fired.append(f"(b) ‖g_L‖ {_beyond(gradients[-1], '.1e', floor)} < {short(floor)}")
@@ -99,7 +100,7 @@ PUBLISHED = DiagnosticThresholds()
 def growth(hidden_norms: ArrayLike) -> float:
     """The largest growth over one block, ``h[l+1] / max(h[l], 1e-30)``; 1 for fewer than two norms, NaN if one is not finite."""
     hidden = norms("hidden_norms", hidden_norms)
-    if _not_finite(hidden) is not None:
+    if not_finite(hidden) is not None:
         return math.nan
     if hidden.size < 2:
         return 1.0
@@ -132,61 +133,6 @@ def verdict_of(flags: Sequence[str]) -> str:
 
 
 # ---- of a trained model
-
-
-class Observable(Protocol):
-    """What the monitor asks of a model with hidden states h_0 .. h_L, for a batch x, y with the samples on the first axis."""
-
-    def hidden_states(self, x: Any) -> Iterable[Any]:
-        """The L+1 hidden states, each (n, ...)."""
-
-    def hidden_gradients(self, x: Any, y: Any) -> Iterable[Any]:
-        """The exact gradients of the loss's mean over the samples by them, each (n, ...)."""
-
-
-class Diagnosable(Observable, Protocol):
-    """What the protocol asks of a model."""
-
-    def gradient(self, x: Any, y: Any) -> ArrayLike:
-        """(P,) the exact gradient of the mean loss, all blocks' weights as one vector."""
-
-
-def hidden_norms(model: Observable, x: Any) -> Floats:
-    """(L+1,) the mean over the samples of ``||h_l||``; not finite if one of a sample is not."""
-    means: Floats = _state_sizes(model, x).mean(axis=1)
-    return means
-
-
-def gradient_norms(model: Observable, x: Any, y: Any) -> Floats:
-    """(L+1,) the median over the samples of the norm of its row of ``d (mean loss) / d h_l``; not finite if one is not."""
-    return _medians(_gradient_sizes(model, x, y))
-
-
-def _state_sizes(model: Observable, x: Any) -> Floats:
-    """The norms of all samples' states, (L+1, n)."""
-    return _rows("hidden_states", model.hidden_states(x))
-
-
-def _gradient_sizes(model: Observable, x: Any, y: Any) -> Floats:
-    """The norms of all samples' rows of the mean loss's gradients, (L+1, n)."""
-    return _rows("hidden_gradients", model.hidden_gradients(x, y))
-
-
-def _rows(name: str, layers: Iterable[Any]) -> Floats:
-    """The norm of each sample's part of each layer, (layers, n)."""
-    found: list[Floats] = []
-    for layer in layers:
-        array = np.asarray(layer, np.float64)
-        if array.ndim < 2 or not len(array) or (found and len(array) != len(found[0])):
-            raise ValueError(f"{name} must be arrays with a row a sample, not of shape {array.shape}")
-        found.append(np.linalg.norm(array.reshape(len(array), -1), axis=1))
-    return np.array(found, np.float64) if found else np.zeros((0, 0))
-
-
-def _medians(sizes: Floats) -> Floats:
-    """Over the samples; a median would pass over an infinite value among many."""
-    found = [np.median(row) if (place := _not_finite(row)) is None else row[place] for row in sizes]
-    return np.array(found, np.float64)
 
 
 @dataclass(frozen=True)
@@ -257,13 +203,13 @@ def diagnose(
     if len(batches) < 2:
         raise ValueError(f"eval_batches must be at least 2, not {len(batches)}")
     headline, frozen = number("headline_acc", headline_acc), number("frozen_baseline_acc", frozen_baseline_acc)
-    states = [_state_sizes(model, x) for x, _ in batches]
+    states = [state_sizes(model, x) for x, _ in batches]
     counts = [one.shape[-1] for one in states]
     samples = sum(counts)
     # Of the mean over all samples: a batch's own mean weighs as much as it has samples.
-    rows = [_gradient_sizes(model, *batch) * (n / samples) for batch, n in zip(batches, counts, strict=True)]
+    rows = [gradient_sizes(model, *batch) * (n / samples) for batch, n in zip(batches, counts, strict=True)]
     hidden = norms("hidden_norms", np.concatenate(states, axis=1).mean(axis=1))
-    gradients = norms("gradient_norms", _medians(np.concatenate(rows, axis=1)))
+    gradients = norms("gradient_norms", medians(np.concatenate(rows, axis=1)))
     flags = thresholds.flags(hidden, gradients)
     notes: list[str] = []
     direction = direction_stability([model.gradient(*batch) for batch in batches])
@@ -485,12 +431,6 @@ def replay(
     for i, entry in enumerate(log):
         monitor.add(parse(entry, f"{name}[{i}]"))
     return monitor.outcome()
-
-
-def _not_finite(array: Floats) -> int | None:
-    """Where the first element is that is not finite. (A maximum would not do: NaN compares false with everything.)"""
-    bad = ~np.isfinite(array)
-    return int(np.argmax(bad)) if bad.any() else None
 
 
 def short(value: float) -> str:

@@ -13,15 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kappa_rtl.golden.protocol.observing import gradient_norms, hidden_norms
 from kappa_rtl.golden.protocol.rules import (
     PUBLISHED,
     DiagnosticThresholds,
     TrainingMonitor,
     diagnose,
     direction_stability,
-    gradient_norms,
     growth,
-    hidden_norms,
     replay,
 )
 from kappa_rtl.golden.protocol.trace import load_traces, save_traces

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from kappa_rtl.golden.credit.model import ResidualMLP
-from kappa_rtl.golden.protocol.rules import TrainingMonitor, diagnose, gradient_norms, hidden_norms
+from kappa_rtl.golden.protocol.observing import gradient_norms, hidden_norms
+from kappa_rtl.golden.protocol.rules import TrainingMonitor, diagnose
 
 
 def test_without_torch_there_is_an_import_error_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
