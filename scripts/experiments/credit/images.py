@@ -23,7 +23,9 @@ def _data(plan: Plan) -> tuple[Data, str]:
 
 def _student(plan: Plan, kind: str, depth: int, warmup: float | None = None) -> Online:
     data = _data(plan)[0]
-    net = Net(width=plan.width, depth=depth, kind=kind, matrices=plan.matrices, single=plan.single)
+    # A LayerNorm before the head, as in the network of the documents' protocol; the ladder's students have none there.
+    shape = {"final_norm": True, "matrices": plan.matrices, "single": plan.single}
+    net = Net(width=plan.width, depth=depth, kind=kind, **shape)
     share = plan.one("warmups") if warmup is None else warmup
     return Online(data=data, net=net, steps=plan.counted(data.size), batch=plan.batch, warmup=share, rate=plan.rate)
 
