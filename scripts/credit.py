@@ -12,7 +12,7 @@ from ..golden.credit.methods import METHODS
 from ..sim.runner import SIMULATORS, SimulationError
 from . import settings
 from .experiments.credit.experiments import MAKERS
-from .experiments.credit.plan import PUBLISHED_SEEDS, USES, plan_of
+from .experiments.credit.plan import PUBLISHED_SEEDS, USES
 from .experiments.credit.run import DATAPATHS, credit
 from .experiments.credit.throttling import LAWS
 from .interrupts import interruptible
@@ -119,7 +119,6 @@ def command(
             if one in given:
                 kept.pop(other, None)
         changes = kept | given
-        plan_of(experiment, full=full, **changes)
         with interruptible():
             outcome = credit(experiment, out, full=full, jobs=jobs, datapath=datapath, simulator=sim, **changes)
     except OSError as error:

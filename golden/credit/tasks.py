@@ -124,8 +124,12 @@ class Online:
 
     def share(self, step: int) -> float:
         """How much of the method's own credit a step uses."""
-        length = self.warmup * self.steps
-        return 1.0 if not length else min(1.0, max(0.0, (step - length) / length))
+        return own_share(step, self.warmup * self.steps)
+
+
+def own_share(step: int, length: float) -> float:
+    """The share of the method's own credit after a warm-up of so many steps: 0 within it, 1 from twice its length on."""
+    return 1.0 if not length else min(1.0, max(0.0, (step - length) / length))
 
 
 def blend(start: Array | None, own: Array | None, share: float) -> Array:

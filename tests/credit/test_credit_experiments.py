@@ -25,7 +25,7 @@ from kappa_rtl.golden.credit.tasks import LQ, Frozen, Online, blend
 from kappa_rtl.golden.throttle import Throttle
 from kappa_rtl.golden.training.resume import Checkpoint
 from kappa_rtl.scripts.experiments.credit import run as run_module
-from kappa_rtl.scripts.experiments.credit.estimate import estimate, told
+from kappa_rtl.scripts.experiments.credit.estimate import duration, estimate
 from kappa_rtl.scripts.experiments.credit.experiments import MAKERS, experiment_of
 from kappa_rtl.scripts.experiments.credit.plan import plan_of
 from kappa_rtl.scripts.experiments.credit.run import credit, run_arm
@@ -286,7 +286,7 @@ def test_how_long_it_will_take(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seconds("online", steps=50) == 2 * 6 * 50 / 2
     frozen = experiment_of("frozen", width=4, steps=50)
     assert seconds("frozen", steps=50) == 2 * (50 + 4 * 50) / 2 and len(frozen.arms) == 6, "one network a seed"
-    assert [told(s) for s in (35, 700, 7300)] == ["35 s", "12 min", "2 h 2 min"]
+    assert [duration(s) for s in (35, 700, 7300)] == ["35 s", "12 min", "2 h 2 min"]
 
 
 # ---------------------------------------------------------------- warm-up

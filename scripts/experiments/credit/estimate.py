@@ -79,7 +79,7 @@ def _net(task: LQ | Online | Frozen) -> Any:
     return task.net
 
 
-def told(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """``2 h 10 min``, ``35 s``."""
     minutes = round(seconds / 60)
     if seconds < 100:

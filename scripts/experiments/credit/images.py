@@ -8,24 +8,33 @@ from pathlib import Path
 from ....golden.credit import cifar
 from ....golden.credit.samples import Data, Net
 from ....golden.credit.tasks import Frozen, Online
-from .arms import Arm, Experiment, Figure, claims, figures
+from .arms import Experiment, Figure, claims, figures
 from .plan import Plan
-from .synthetic import METHODS, STUDENT_COLUMNS, groups, options
+from .synthetic import METHODS, STUDENT_COLUMNS, arm, groups
 
 ALL = ("bp", *METHODS)
 
 
-def _data(plan: Plan) -> tuple[Data, str]:
+def _data(plan: Plan) -> Data:
     if not plan.cifar:
-        return Data(name="digits"), "digits"
-    return Data(name="cifar10", folder=str(Path(plan.cifar).resolve()), digest=cifar.digest(plan.cifar)), "CIFAR-10"
+        return Data(name="digits")
+    return Data(name="cifar10", folder=str(Path(plan.cifar).resolve()), digest=cifar.digest(plan.cifar))
+
+
+def _shown(plan: Plan) -> str:
+    return "CIFAR-10" if plan.cifar else "digits"
 
 
 def _student(plan: Plan, kind: str, depth: int, warmup: float | None = None) -> Online:
-    data = _data(plan)[0]
-    # A LayerNorm before the head, as in the network of the documents' protocol; the ladder's students have none there.
-    shape = {"final_norm": True, "matrices": plan.matrices, "single": plan.single}
-    net = Net(width=plan.width, depth=depth, kind=kind, **shape)
+    data = _data(plan)
+    net = Net(
+        width=plan.width,
+        depth=depth,
+        kind=kind,
+        final_norm=True,  # as in the network of the documents' protocol; the ladder's students have none
+        matrices=plan.matrices,
+        single=plan.single,
+    )
     share = plan.one("warmups") if warmup is None else warmup
     return Online(data=data, net=net, steps=plan.counted(data.size), batch=plan.batch, warmup=share, rate=plan.rate)
 
@@ -53,9 +62,7 @@ def frozen(plan: Plan) -> Experiment:
             *((name, name, {"s_type": "eT"} if name == "state_bridge" else {}) for name in METHODS),
             ("credit_bridge deltaL", "credit_bridge", {"s_type": "deltaL"}),
         ):
-            own = options(plan, method, **changed)
-            theirs = known.get(label, {}) if depth == 4 else {}
-            arms.append(Arm(group=group, label=label, method=method, task=task, options=own, published=theirs))
+            arms.append(arm(plan, group, label, method, task, known if depth == 4 else None, **changed))
         asked += claims(
             group,
             {
@@ -67,7 +74,7 @@ def frozen(plan: Plan) -> Experiment:
         )
     return Experiment(
         name="frozen",
-        title=f"Frozen network on {_data(plan)[1]}",
+        title=f"Frozen network on {_shown(plan)}",
         size=_size(plan, "d=256, L=4"),
         plan=plan,
         arms=tuple(arms),
@@ -108,9 +115,7 @@ def _students(plan: Plan, name: str, title: str, published: str, known: dict[int
     arms, asked = [], []
     for group, kind, depth in groups(plan):
         task, theirs = _student(plan, kind, depth), known.get(depth, {}) if plan.cifar else {}
-        for method in ALL:
-            own = options(plan, method)
-            arms.append(Arm(group=group, label=method, method=method, task=task, options=own, published=theirs.get(method, {})))
+        arms += [arm(plan, group, method, method, task, theirs) for method in ALL]
         asked += claims(
             group,
             {
@@ -124,7 +129,7 @@ def _students(plan: Plan, name: str, title: str, published: str, known: dict[int
         )
     return Experiment(
         name=name,
-        title=f"{title} on {_data(plan)[1]}",
+        title=f"{title} on {_shown(plan)}",
         size=_size(plan, published),
         plan=plan,
         arms=tuple(arms),
@@ -160,22 +165,21 @@ def scan(plan: Plan) -> Experiment:
     arms = []
     for group, kind, layers in groups(plan):
         first = _student(plan, kind, layers, plan.warmups[0])
-        arms += [Arm(group=group, label=method, method=method, task=first) for method in ("bp", "dfa", "copy")]
+        arms += [arm(one, group, method, method, first) for method in ("bp", "dfa", "copy")]
         for share in plan.warmups:
             task = replace(first, warmup=share)
             arms += [
-                Arm(group=group, label=f"{method} warm-up {share:.15g}", method=method, task=task, options=options(one, method))
-                for method in ("state_bridge", "vector_field")
+                arm(one, group, f"{method} warm-up {share:.15g}", method, task) for method in ("state_bridge", "vector_field")
             ]
             for code in ("eT", "deltaL"):
                 for weight in plan.terminals:
-                    own = options(one, "credit_bridge", terminal=weight, s_type=code)
-                    theirs = known.get((share, weight), {}) if plan.cifar and code == "eT" and layers == 4 else {}
+                    there = plan.cifar and code == "eT" and layers == 4
                     label = f"{code} warm-up {share:.15g} terminal {weight:.15g}"
-                    arms.append(Arm(group=group, label=label, method="credit_bridge", task=task, options=own, published=theirs))
+                    theirs = {label: known.get((share, weight), {})} if there else None
+                    arms.append(arm(one, group, label, "credit_bridge", task, theirs, terminal=weight, s_type=code))
     return Experiment(
         name="scan",
-        title=f"Warm-up and terminal weight on {_data(plan)[1]}",
+        title=f"Warm-up and terminal weight on {_shown(plan)}",
         size=_size(plan, "d=256, L=4"),
         plan=plan,
         arms=tuple(arms),

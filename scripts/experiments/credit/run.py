@@ -28,7 +28,7 @@ from ....sim.cosim import RtlThrottle
 from ..pool import Task, compute
 from ..results import PACKAGE, Key, Results, key
 from .arms import Arm, Experiment
-from .estimate import estimate, told
+from .estimate import duration, estimate
 from .experiments import MAKERS
 from .figures import draw, draw_curves
 from .plan import plan_of
@@ -138,7 +138,7 @@ def _run_all(
     if tell and todo:
         at_a_time = f", {jobs} at a time" if jobs > 1 else ""
         golden = "" if datapath == "golden" or experiment.name != "throttle" else "; with the golden unit in place of the RTL"
-        how_long = told(estimate(arms, jobs))
+        how_long = duration(estimate(arms, jobs))
         tqdm.write(f"{len(todo)} runs{at_a_time}: about {how_long} on this machine{golden}", file=sys.stderr)
     for one, run in compute(todo, jobs, experiment.name):
         name, seed = one

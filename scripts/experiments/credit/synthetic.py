@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 from ....golden.credit.samples import Data, Net
 from ....golden.credit.tasks import LQ, Online
-from .arms import Arm, Claim, Experiment, Figure, Means, claims, figures
+from .arms import Arm, Claim, Experiment, Figure, Means, Task, claims, figures
 from .plan import Plan
 
 METHODS = ("dfa", "copy", "state_bridge", "credit_bridge", "vector_field")
@@ -34,6 +34,16 @@ def options(plan: Plan, method: str, **changed: Any) -> dict[str, Any]:
     if method == "credit_bridge":
         own["terminal"] = plan.one("terminals")
     return own | changed
+
+
+Known = Mapping[str, Mapping[str, Figure]]
+"""Label -> column -> what was published."""
+
+
+def arm(plan: Plan, group: str, label: str, method: str, task: Task, known: Known | None = None, **changed: Any) -> Arm:
+    """An arm whose method is made as the plan says, but for what is changed."""
+    published = (known or {}).get(label, {})
+    return Arm(group=group, label=label, method=method, task=task, options=options(plan, method, **changed), published=published)
 
 
 def groups(plan: Plan) -> Iterator[tuple[str, str, int]]:
@@ -97,8 +107,7 @@ def lq(plan: Plan) -> Experiment:
             single=plan.single,
         )  # fmt: skip
         for label, method, changed in made:
-            own = options(plan, method, **changed)
-            arms.append(Arm(label=label, method=method, task=task, options=own, group=group, published=theirs.get(label, {})))
+            arms.append(arm(plan, group, label, method, task, theirs, **changed))
         asked += _lq_claims(group)
     return Experiment(
         name="lq",
@@ -146,17 +155,7 @@ def ladder(plan: Plan) -> Experiment:
             }
             if depth in VECTOR:
                 known["vector_field"] = figures(gamma=VECTOR[depth][0], rho=VECTOR[depth][1])
-        for method in METHODS:
-            arms.append(
-                Arm(
-                    group=group,
-                    label=method,
-                    method=method,
-                    task=task,
-                    options=options(plan, method),
-                    published=known.get(method, {}),
-                )
-            )
+        arms += [arm(plan, group, method, method, task, known) for method in METHODS]
         asked += _ladder_claims(group, kind, depth)
     return Experiment(
         name="ladder",
@@ -225,8 +224,7 @@ def audit(plan: Plan) -> Experiment:
     for group, kind, depth in groups(plan):
         task, known = student(plan, kind, depth), published.get(depth, {}) if kind == "phi:1" else {}
         for label, method, changed in made:
-            own = options(plan, method, **changed)
-            arms.append(Arm(group=group, label=label, method=method, task=task, options=own, published=known.get(label, {})))
+            arms.append(arm(plan, group, label, method, task, known, **changed))
         asked += _audit_claims(group)
     return Experiment(
         name="audit",
@@ -289,19 +287,9 @@ def boundary(plan: Plan) -> Experiment:
     for group, kind, depth in groups(plan):
         base = student(plan, kind, depth)
         theirs = known if (kind, depth) == ("phi:1", 4) else {}
-        arms += [Arm(group=group, label=method, method=method, task=base) for method in ("dfa", "copy")]
+        arms += [arm(plan, group, method, method, base) for method in ("dfa", "copy")]
         for label, part, changed in made:
-            task, own = replace(base, warmup=part), options(plan, "credit_bridge", **changed)
-            arms.append(
-                Arm(
-                    group=group,
-                    label=label,
-                    method="credit_bridge",
-                    task=task,
-                    options=own,
-                    published=theirs.get(label, {}),
-                )
-            )
+            arms.append(arm(plan, group, label, "credit_bridge", replace(base, warmup=part), theirs, **changed))
         asked += _boundary_claims(group)
     return Experiment(
         name="boundary",
@@ -366,8 +354,7 @@ def forms(plan: Plan) -> Experiment:
             task = student(plan, kind, depth)
             task = replace(task, net=replace(task.net, **changed), rate=task.rate * faster)
             for label, method, more in made:
-                group = f"{above} {form}".strip()
-                arms.append(Arm(group=group, label=label, method=method, task=task, options=options(plan, method, **more)))
+                arms.append(arm(plan, f"{above} {form}".strip(), label, method, task, **more))
     return Experiment(
         name="forms",
         title="The same credit in other networks",

@@ -21,7 +21,7 @@ from ....golden.credit.methods import make
 from ....golden.credit.metrics import gamma
 from ....golden.credit.model import ResidualMLP
 from ....golden.credit.samples import Data, Net, Samples
-from ....golden.credit.tasks import Options, blend, held_out
+from ....golden.credit.tasks import Options, blend, held_out, own_share
 from ....golden.protocol.rules import TrainingMonitor
 from ....golden.reference import FloatThrottle
 from ....golden.rounding import quantise, values
@@ -153,7 +153,7 @@ class Throttled:
         for step in range(self.steps):
             trace = model.trace(samples.x, samples.y)
             estimator.fit(model, trace)
-            share = self._share(step) if estimator.learns else 1.0
+            share = own_share(step, self.warmup * self.steps) if estimator.learns else 1.0
             first = start.credit(model, trace) if share < 1 else None
             credit = blend(first, estimator.credit(model, trace) if share else None, share)
             field = model.field(trace, credit, normalised=self.normalised)
@@ -194,10 +194,6 @@ class Throttled:
             "verdict": monitor.verdict if math.isnan(diverged) else f"diverged at step {diverged:g}",
         }
         return run
-
-    def _share(self, step: int) -> float:
-        length = self.warmup * self.steps
-        return 1.0 if not length else min(1.0, max(0.0, (step - length) / length))
 
 
 def _change(after: NDArray[np.float64], before: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ....golden.credit.samples import Net
-from .arms import Arm, Claim, Experiment, claims
+from .arms import Claim, Experiment, claims
 from .plan import Plan
-from .synthetic import options
+from .synthetic import arm
 from .throttling import Throttled
 
 FORMS = {"two": 2, "one": 1}
@@ -26,8 +26,7 @@ def throttle(plan: Plan) -> Experiment:
             for bits in plan.bits:
                 for law in plan.laws:
                     task = Throttled(**vars(base) | {"bits": bits, "law": law})
-                    own = options(plan, method)
-                    arms.append(Arm(group=f"{form} {method} {bits or 'float'}", label=law, method=method, task=task, options=own))
+                    arms.append(arm(plan, f"{form} {method} {bits or 'float'}", law, method, task))
     return Experiment(
         name="throttle",
         title="Update fields through the throttle, digits",
