@@ -18,10 +18,10 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 import kappa_rtl
 from kappa_rtl.golden.credit.loop import Run
-from kappa_rtl.golden.credit.methods import METHODS
+from kappa_rtl.golden.credit.methods import METHODS, make
 from kappa_rtl.golden.credit.model import ResidualMLP
 from kappa_rtl.golden.credit.samples import Data, Net
-from kappa_rtl.golden.credit.tasks import LQ, Frozen, Online, blend
+from kappa_rtl.golden.credit.tasks import LQ, Frozen, Online, blend, report
 from kappa_rtl.golden.throttle import Throttle
 from kappa_rtl.golden.training.resume import Checkpoint
 from kappa_rtl.scripts.experiments.credit import run as run_module
@@ -289,6 +289,26 @@ def test_how_long_it_will_take(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [duration(s) for s in (35, 700, 7300)] == ["35 s", "12 min", "2 h 2 min"]
 
 
+@pytest.mark.parametrize("name", ["ladder", "digits"])
+def test_samples_are_shared_by_a_seed_and_by_no_other(name: str) -> None:
+    data = Data(name=name, samples=64, test=32)
+    first, again, other = data.draw(3, Net(width=4)), data.draw(3, Net(width=4)), data.draw(4, Net(width=4))
+    assert first.x is again.x and not first.x.flags.writeable
+    assert not np.array_equal(first.x, other.x) and not np.array_equal(first.test_x, other.test_x)
+    wider = data.draw(3, Net(width=5))
+    assert (wider.x.shape[1] == 5) if name == "ladder" else (wider.x is first.x), "only the ladder's depend on the student"
+
+
+def test_a_student_in_float32_is_measured_in_float64() -> None:
+    """The measures of the very same weights in float64: a loss difference of 1e-3 is lost in float32's rounding."""
+    net = Net(width=8, depth=2, kind="phi:1", single=True)
+    samples = Data(name="ladder", samples=64).draw(0, net)
+    model = net.build(0)
+    found = report(model, make("copy", model), samples, 32, 0)
+    wide = model.cast(np.float64)
+    assert model.theta.dtype == np.float32 and found == report(wide, make("copy", wide), samples, 32, 0)
+
+
 # ---------------------------------------------------------------- warm-up
 
 
@@ -338,9 +358,9 @@ def test_a_field_that_is_not_finite_ends_the_run(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(
         ResidualMLP, "field", lambda *given, **options: own(*given, **options) * (np.nan if next(calls) == 2 else 1)
     )
-    for make in (None, Throttle):
+    for unit in (None, Throttle):
         calls = iter(range(9))
-        found = TINY.run("bp", {}, 0, make).end
+        found = TINY.run("bp", {}, 0, unit).end
         assert found["diverged"] == 2 and found["verdict"] == "diverged at step 2" and found["still"] == 0
 
 

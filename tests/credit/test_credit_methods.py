@@ -224,6 +224,7 @@ def test_the_state_bridge_starts_from_nothing_or_from_the_copy() -> None:
     trace = net.trace(rng.normal(size=(256, 32)), rng.integers(0, 10, 256))
     plain, skip = (gamma(StateBridge(net, skip=skip).credit(net, trace), net.exact(trace)) for skip in (False, True))
     assert abs(plain) < 0.1 and skip > 0.95
+    assert not StateBridge(net).skip, "as in the documents"
 
 
 def test_flow_matching_is_of_the_way_that_states_go() -> None:
@@ -238,7 +239,9 @@ def test_flow_matching_is_of_the_way_that_states_go() -> None:
     assert last < 0.05 * first
     trace = system.sample(rng, 8)
     out = method.net.value(trace.states[0], np.zeros(8), trace.error)[:, 1:]
-    assert np.corrcoef(out.ravel(), (2 * 0.5 * trace.states[0]).ravel())[0, 1] > 0.98
+    way = (2 * 0.5 * trace.states[0]).ravel()
+    assert np.corrcoef(out.ravel(), way)[0, 1] > 0.98
+    assert out.ravel() @ way == pytest.approx(way @ way, rel=0.1), "L times the step, and not the step"
 
 
 def test_values_of_many_draws_are_those_of_each() -> None:
