@@ -222,7 +222,8 @@ def diagnose(
     if not (math.isfinite(headline) and math.isfinite(frozen)):
         flags.append(f"(d) accuracy {headline:.4f}, with frozen blocks {frozen:.4f}")
     elif (gain := 100 * (_decimal(headline) - _decimal(frozen))) < _decimal(margin):
-        flags.append(f"(d) {_beyond(float(gain), 'z.1f', margin)} pp over frozen blocks < {short(margin)} pp")
+        shown = min(float(gain), math.nextafter(margin, -math.inf))  # what is less by less than a float tells
+        flags.append(f"(d) {_beyond(shown, 'z.1f', margin)} pp over frozen blocks < {short(margin)} pp")
     return DiagnosticReport(
         method_name,
         tuple(hidden.tolist()),

@@ -225,6 +225,8 @@ def test_the_blocks_must_be_worth_a_margin() -> None:
     assert diagnose(Model(), ACROSS, 0.5, 0.25, "x", DiagnosticThresholds(frozen_acc_margin_pp=25)).verdict == "trustworthy"
     assert all(diagnose(Model(), ACROSS, k / 100, (k - 2) / 100, "x").verdict == "trustworthy" for k in range(2, 101))
     assert diagnose(Model(), ACROSS, 0.3199, 0.3, "x").flags == ("(d) 1.99 pp over frozen blocks < 2 pp",)
+    least = diagnose(Model(), ACROSS, 0.02, 1e-20, "x")
+    assert least.flags == ("(d) 1.9999999999999998 pp over frozen blocks < 2 pp",), "less by less than a float tells"
     assert diagnose(Model(), ACROSS, 0.2, 0.3, "x").flags == ("(d) -10.0 pp over frozen blocks < 2 pp",)
 
 
