@@ -40,6 +40,8 @@ LIMITS: dict[str, tuple[int, int]] = {
     "delay": (0, 1),
 }
 MAX_FORMAT_WIDTH = 32
+SHARED = ("gradient_grid", "weight_grid", "direction_grid")
+"""The formats in which shards of different formats meet."""
 MAX_WORD = 62
 """Products and sums must fit a signed word of this many bits, so that int64 is exact."""
 
@@ -80,6 +82,9 @@ class ThrottleConfig:
         gradient_floor: the norm of G below which the watchdog fires; greater than 0 if it looks for that.
         norm_growth: the growth from a block's norm to the next one's above which it fires.
         population: elements of all shards together, where this unit holds only some of them; makes it exchange energies.
+        gradient_grid, weight_grid, direction_grid: of a shard beside shards of other formats: formats that hold the gradients,
+            weights and directions of all of them, whose grids the energies are exchanged on;
+            :func:`~kappa_rtl.golden.together.together` finds them. The default motion is then ``intended``.
 
     Raises:
         ValueError: with the field, its value and the rule that it breaks.
@@ -123,6 +128,9 @@ class ThrottleConfig:
     gradient_floor: Real = 0
     norm_growth: Real = 50
     population: int | None = None
+    gradient_grid: Fixed | str | None = None
+    weight_grid: Fixed | str | None = None
+    direction_grid: Fixed | str | None = None
 
     # ---------------------------------------------------------------- the published laws
 
@@ -170,9 +178,10 @@ class ThrottleConfig:
         if self.population is not None:
             most = LIMITS["elements"][1]
             object.__setattr__(self, "population", whole("population", self.population, self.elements, most))
-        for name in ("gradient", "weight", "update", "direction"):
-            if name != "direction" or self.direction is not None:
+        for name in ("gradient", "weight", "update", "direction", *SHARED):
+            if name in ("gradient", "weight", "update") or getattr(self, name) is not None:
                 object.__setattr__(self, name, _format(name, getattr(self, name)))
+        self._check_shared()
         for name, kind in (("source", Source), ("ema_start", EmaStart), ("on_still", OnStill), ("motion", Motion)):
             value = getattr(self, name)
             if name == "motion" and value is None:
@@ -203,10 +212,25 @@ class ThrottleConfig:
 
     @property
     def default_motion(self) -> Motion:
-        """Along the intended step where the applied one is mostly rounding: an update that rounds at random, or a residual."""
+        """Along the intended step where the applied one is mostly rounding: an update that rounds at random, or a residual.
+
+        And beside shards of other formats: where those with coarse weights stand still, the motion of the others is no measure.
+        """
         source = Source(self.source)
-        moves = self.stochastic or self.residual_bits > 0
+        moves = self.stochastic or self.residual_bits > 0 or self.weight_grid is not None
         return Motion.INTENDED if source.is_projection or (source.is_curvature and moves) else Motion.APPLIED
+
+    def _check_shared(self) -> None:
+        """The formats that shards exchange energies in have to hold this one's own."""
+        for name in SHARED:
+            shared: Any = getattr(self, name)
+            own: Any = getattr(self, name.removesuffix("_grid")) or self.gradient
+            if shared is None:
+                continue
+            if self.population is None:
+                raise ValueError(f"{name} must not be given without population, not {shared}: it is of what shards exchange")
+            if shared.fraction_bits < own.fraction_bits or shared.integer_bits < own.integer_bits:
+                raise ValueError(f"{name} must hold {own} of this shard, not {shared}: as many integer and fraction bits")
 
     def _check_motion(self) -> None:
         source = Source(self.source)
@@ -228,13 +252,13 @@ class ThrottleConfig:
         low, high = self.scalar.exponents
         moving = "direction" if self.intended else "weight"
         for name, fmt, bits in (
-            ("gradient", self.grids.gradient, self.widths.gradient_energy),
-            (moving, self.grids._asdict()[moving], self.widths.motion_energy),
+            ("gradient", self.shared.gradient, self.widths.gradient_energy),
+            (moving, self.shared._asdict()[moving], self.widths.motion_energy),
         ):
             least, most = -fmt.fraction_bits - self.mantissa_bits, (bits + 1) // 2 - fmt.fraction_bits - self.mantissa_bits + 1
             if not (low <= least and most <= high):
                 raise ValueError(
-                    f"{name if getattr(self, name) else 'gradient'} = {fmt} gives norms with exponents {least}..{most}; "
+                    f"{self._of(name)} = {fmt} gives norms with exponents {least}..{most}; "
                     f"exponent_bits = {self.exponent_bits} holds {low}..{high}"
                 )
         least = 1 - self.step.fraction_bits - self.mantissa_bits
@@ -243,6 +267,11 @@ class ThrottleConfig:
                 f"step_bits = {self.step_bits} gives step sizes with exponents from {least} on, which the motion intended takes "
                 f"as scalars; exponent_bits = {self.exponent_bits} holds {low}..{high}; take more, or motion = applied"
             )
+
+    def _of(self, name: str) -> str:
+        """The field that says on which grid energies of this name are."""
+        wanted = "gradient" if name == "direction" and not (self.direction or self.direction_grid) else name
+        return f"{wanted}_grid" if getattr(self, f"{wanted}_grid") else wanted
 
     def _check_watchdog(self) -> None:
         watched: Any = self.watchdog
@@ -289,6 +318,37 @@ class ThrottleConfig:
         assert isinstance(self.gradient, Fixed) and isinstance(self.weight, Fixed) and isinstance(self.update, Fixed)
         assert self.direction is None or isinstance(self.direction, Fixed)
         return Grids(self.gradient, self.weight, self.update, self.step, self.direction or self.gradient)
+
+    @cached_property
+    def shared(self) -> Grids:
+        """The formats whose grids A and B are on: the unit's own, but for shards beside shards of other formats."""
+        own = self.grids
+        found = {name: getattr(self, name) or getattr(own, name.removesuffix("_grid")) for name in SHARED}
+        if self.direction is None and self.direction_grid is None:
+            found["direction_grid"] = found["gradient_grid"]
+        return own._replace(**{name.removesuffix("_grid"): fmt for name, fmt in found.items()})
+
+    @property
+    def gradient_shift(self) -> int:
+        """Bits that a shard's own A is shifted up by before it is exchanged."""
+        return 2 * (self.shared.gradient.fraction_bits - self.grids.gradient.fraction_bits)
+
+    @property
+    def motion_shift(self) -> int:
+        """And its own B."""
+        own, shared = self.grids, self.shared
+        if self.intended:
+            return 2 * (shared.direction.fraction_bits - own.direction.fraction_bits)
+        return 2 * (shared.weight.fraction_bits - own.weight.fraction_bits)
+
+    @property
+    def energy_fractions(self) -> dict[str, int]:
+        """A and B are integers on the grids 2**-(2*f): f of each."""
+        shared = self.shared
+        return {
+            "A": shared.gradient.fraction_bits,
+            "B": (shared.direction if self.intended else shared.weight).fraction_bits,
+        }
 
     @cached_property
     def step(self) -> Fixed:
@@ -349,7 +409,7 @@ class ThrottleConfig:
             name: self.scalar.largest if value is None else self.scalar.constant(value, name=name)
             for name, value in reals.items()
         }
-        half_ulp = self.grids.weight.ulp / 2
+        half_ulp = self.shared.weight.ulp / 2
         made["still_norm"] = self.scalar.constant(
             half_ulp**2 * (self.population or self.elements), name="weight: half an ulp times sqrt(N)", root=True
         )
@@ -359,7 +419,7 @@ class ThrottleConfig:
     def widths(self) -> Widths:
         """Every intermediate range of the datapath."""
         projects = Source(self.source).is_projection
-        return derive(self.grids, self.population or self.elements, self.residual_bits, self.intended, projects)
+        return derive(self.grids, self.shared, self.population or self.elements, self.residual_bits, self.intended, projects)
 
     @property
     def asks_moved(self) -> bool:
@@ -395,7 +455,7 @@ class ThrottleConfig:
     @cached_property
     def floor_energy(self) -> int:
         """T: ``||G|| < gradient_floor`` exactly if the sum of squares of G, on the grid 2**-(2*f), is less than this integer."""
-        return math.ceil((_fraction(self.gradient_floor) / self.grids.gradient.ulp) ** 2)
+        return math.ceil((_fraction(self.gradient_floor) / self.shared.gradient.ulp) ** 2)
 
     @cached_property
     def growth_squared(self) -> int:

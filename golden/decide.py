@@ -94,9 +94,9 @@ class Decide:
         """
         config, unit, constants = self.config, self.unit, self.constants
         cap = growth_cap(unit, *self.alphas) if config.growth and len(self.alphas) == 2 else None
-        norm_gradient = sqrt(unit, gradient_energy, -2 * config.grids.gradient.fraction_bits)
-        moving = config.grids.direction if config.intended else config.grids.weight
-        norm_motion = sqrt(unit, motion_energy, -2 * moving.fraction_bits)
+        fractions = config.energy_fractions
+        norm_gradient = sqrt(unit, gradient_energy, -2 * fractions["A"])
+        norm_motion = sqrt(unit, motion_energy, -2 * fractions["B"])
         scale = ZERO
         if config.intended:
             scale = unit.normalise(size, -config.step.fraction_bits)  # exact, as a scalar holds any step size

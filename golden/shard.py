@@ -87,8 +87,9 @@ class Shard:
                 total += energy(gradient[block])
             counts = rails(gradient[block], config.grids.gradient, span_of(gradient[block]))
             saturated, near = saturated + counts[0], near + counts[1]
-        assert abs(total).bit_length() <= config.widths.gradient_energy, "A is wider than the configuration derived"
         self._previous = gradient
+        assert abs(total << config.gradient_shift).bit_length() <= config.widths.gradient_energy, "A is wider than was derived"
+        total <<= config.gradient_shift
         return Absorbed(total, norm if config.source.is_curvature else total, saturated, near)
 
     def apply(self, direction: NDArray[Any], step: int) -> tuple[NDArray[Any], Tally]:
@@ -100,4 +101,5 @@ class Shard:
         theta, update, tally = apply_update(direction, self.theta, step, config, draws=draws, residual=self.residual)
         theta.flags.writeable = update.flags.writeable = False
         self.theta = theta
+        tally.motion_energy <<= config.motion_shift
         return update, tally

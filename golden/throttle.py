@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from .checkpoint import State, Stateful, agree
 from .config import Source, ThrottleConfig
 from .decide import Decide
 from .formats import Scalar
-from .numbers import Real, item, real, whole
+from .numbers import Real, real, whole
 from .registers import COUNTER_BITS, FLAGS, WATCHES, Registers
 from .rounding import on_grid, values
 from .shard import Shard
@@ -23,6 +23,9 @@ from .update import Tally
 from .watchdog import Watchdog
 
 Number = int | float | Scalar
+Codes = NDArray[Any]
+Exchange = Callable[[Sequence[int]], Sequence[int]]
+"""From integers of the shards that are held here to their sums over all shards, wherever those are."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +96,12 @@ class Throttle(Stateful):
 
     def __init__(self, config: ThrottleConfig, weights: ArrayLike, *, codes: bool | None = None) -> None:
         check_config(config)
-        self._begin(config, [Shard(config, _vector(weights, config, "weight", "weights", codes))])
+        self._config, self._sizes = config, [config.elements]
+        self._begin(config, [Shard(config, *self._split(weights, "weight", "weights", codes))])
 
     def _begin(self, config: ThrottleConfig, shards: Sequence[Shard]) -> None:
-        self._config = config
         self._shards = shards
-        self._places = np.cumsum([shard.config.elements for shard in shards])[:-1]
+        self._exchange: Exchange = list
         self._last = Tally()
         self._decide = self.Decide(config)
         self.set_rate(config.eta)
@@ -115,7 +118,7 @@ class Throttle(Stateful):
     @property
     def theta(self) -> NDArray[Any]:
         """The weights as codes, (N,)."""
-        return _joined([shard.theta for shard in self._shards])
+        return self._join([shard.theta for shard in self._shards], "weight")
 
     @property
     def weights(self) -> NDArray[np.float64]:
@@ -132,7 +135,7 @@ class Throttle(Stateful):
         """Everything that the next step depends on, as copies."""
         return {
             "config": self.config.to_table(),
-            "sizes": [shard.config.elements for shard in self._shards],
+            "sizes": self._sizes,
             "rate": str(self._rate),
             "steps": self._steps,
             "step_size": self._step_size,
@@ -181,8 +184,7 @@ class Throttle(Stateful):
 
     def load_weights(self, weights: ArrayLike, *, codes: bool | None = None) -> None:
         """Put other weights in the place of theta, between two steps, values or codes as they came first; all else stays."""
-        whole = _vector(weights, self.config, "weight", "weights", codes)
-        for shard, part in zip(self._shards, np.split(whole, self._places), strict=True):
+        for shard, part in zip(self._shards, self._split(weights, "weight", "weights", codes), strict=True):
             shard.theta = part
 
     def set_rate(self, eta: Real) -> None:
@@ -231,15 +233,21 @@ class Throttle(Stateful):
         Raises:
             ValueError: a wrong shape, a value that is not finite, off the grid or beyond it.
         """
-        config, shards = self.config, self._shards
-        whole = _vector(gradient, config, "gradient", "gradient", codes)
-        along = gradients = np.split(whole, self._places)
-        check_direction(config, direction)
+        along = gradients = self._split(gradient, "gradient", "gradient", codes)
+        check_direction(self.config, direction)
         if direction is not None:
-            along = np.split(_vector(direction, config, "direction", "direction", codes), self._places)
+            along = self._split(direction, "direction", "direction", codes)
+        registers, moves = self.advance(gradients, along)
+        return StepRecord(self._steps - 1, registers, self.theta, self._join(moves, "update"), self.config)
 
+    def advance(self, gradients: Sequence[Codes], along: Sequence[Codes]) -> tuple[Registers, list[Codes]]:
+        """A step on codes that were checked before: a vector a shard, on its own grids; the registers and the updates likewise.
+
+        With it a caller who keeps the codes himself is spared the copies of :meth:`step`.
+        """
+        config, shards = self.config, self._shards
         seen = [shard.absorb(part) for shard, part in zip(shards, gradients, strict=True)]
-        gradient_energy = sum(one.energy for one in seen)
+        (gradient_energy,) = self._exchange([sum(one.energy for one in seen)])
         last = self._last
         if Source(config.source).is_projection:
             gradient_energy = max(0, gradient_energy)
@@ -255,7 +263,9 @@ class Throttle(Stateful):
         applied = self._applied = self._step_size if config.delay else decision.step_size
         self._step_size = decision.step_size
         moves = [shard.apply(part, applied) for shard, part in zip(shards, along, strict=True)]
-        tally = self._last = functools.reduce(Tally.__add__, (move[1] for move in moves))
+        own = functools.reduce(Tally.__add__, (move[1] for move in moves))
+        motion_energy, moved = self._exchange([own.motion_energy, int(own.moved)])
+        tally = self._last = replace(own, motion_energy=motion_energy, moved=moved > 0)
 
         self._count(
             gradient_saturated=sum(one.on_rail for one in seen),
@@ -278,10 +288,21 @@ class Throttle(Stateful):
             **self._counters,
             **flags,
         )
-        update = _joined([move[0] for move in moves])
-        record = StepRecord(self._steps, registers, self.theta, update, config)
         self._steps += 1
-        return record
+        return registers, [move[0] for move in moves]
+
+    def _split(self, tensor: ArrayLike, grid: str, name: str, codes: bool | None) -> list[Codes]:
+        """The codes of a vector that was given, a slice a shard."""
+        array = on_grid(tensor, getattr(self.config.grids, grid), name, codes=codes)
+        if array.shape != (sum(self._sizes),):
+            raise ValueError(f"{name} must have shape ({sum(self._sizes)},), not {array.shape}")
+        return np.split(array, np.cumsum(self._sizes)[:-1])
+
+    def _join(self, slices: Sequence[Codes], grid: str) -> Codes:
+        """Slices of codes side by side, read-only; one alone is not copied."""
+        joined = slices[0] if len(slices) == 1 else np.concatenate(slices)
+        joined.flags.writeable = False
+        return joined
 
     def _count(self, **more: int) -> None:
         for name in self._counters:
@@ -289,34 +310,6 @@ class Throttle(Stateful):
 
 
 _COUNTER_MASK = (1 << COUNTER_BITS) - 1
-
-
-class ShardedThrottle(Throttle):
-    """Units that hold slices of one theta and exchange two exact integers a step; together they are one unit of all of it.
-
-    Shard k draws its random numbers, if any, with the seed ``seed + k``.
-
-    Args:
-        config: formats, law and the size of the whole.
-        weights, codes: the initial theta, (N,), as for :class:`Throttle`.
-        sizes: elements of each shard, in order; their sum is N.
-
-    Raises:
-        ValueError: the sizes are not positive integers or do not sum to N.
-    """
-
-    def __init__(self, config: ThrottleConfig, weights: ArrayLike, sizes: Sequence[int], *, codes: bool | None = None) -> None:
-        check_config(config)
-        counts = [item(size) for size in sizes]
-        if not all(isinstance(size, int) and size > 0 for size in counts) or sum(counts) != config.elements:
-            raise ValueError(f"sizes must be positive integers with the sum elements = {config.elements}, not {list(sizes)!r}")
-        whole = _vector(weights, config, "weight", "weights", codes)
-        shards, start = [], 0
-        for k, size in enumerate(counts):
-            part = config.replace(elements=size, population=config.elements, seed=(config.seed + k) % (1 << 32))
-            shards.append(Shard(part, whole[start : start + size]))
-            start += size
-        self._begin(config, shards)
 
 
 def check_config(config: Any) -> None:
@@ -334,17 +327,3 @@ def check_direction(config: ThrottleConfig, direction: ArrayLike | None) -> None
         raise ValueError(f"direction must be given to a unit that has a grid for it, {config.direction}")
     if direction is not None and Source(config.source).is_projection:
         raise ValueError(f"direction must not be given with the source {config.source}: it projects onto the gradient")
-
-
-def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Slices side by side, read-only; one alone is not copied."""
-    joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    joined.flags.writeable = False
-    return joined
-
-
-def _vector(tensor: ArrayLike, config: ThrottleConfig, grid: str, name: str, codes: bool | None) -> NDArray[Any]:
-    array = on_grid(tensor, getattr(config.grids, grid), name, codes=codes)
-    if array.shape != (config.elements,):
-        raise ValueError(f"{name} must have shape ({config.elements},), not {array.shape}")
-    return array

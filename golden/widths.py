@@ -88,8 +88,10 @@ class Widths:
         return max(self.gradient_energy, self.motion_energy)
 
 
-def derive(grids: Grids, population: int, residual_bits: int, intended: bool = False, projects: bool = False) -> Widths:
-    """The ranges of a datapath on these grids; ``population`` elements share its energies.
+def derive(
+    grids: Grids, shared: Grids, population: int, residual_bits: int, intended: bool = False, projects: bool = False
+) -> Widths:
+    """The ranges of a datapath on these grids; ``population`` elements share its energies, in the formats ``shared``.
 
     With ``intended`` B is the sum of squares of the direction, and with ``projects`` A that of P * (P - G).
     """
@@ -97,6 +99,9 @@ def derive(grids: Grids, population: int, residual_bits: int, intended: bool = F
     gradient, weight = Interval.word(g.width), Interval.word(w.width)
     update = Interval(*y.rails)
     difference, motion = gradient - gradient, weight - weight
+    all_gradients, all_weights = Interval.word(shared.gradient.width), Interval.word(shared.weight.width)
+    changes = all_gradients - all_gradients
+    moves = Interval.word(shared.direction.width) if intended else all_weights - all_weights
     product, product_fraction = Interval.word(d.width) * Interval(-step.rails[1], 0), d.fraction_bits + step.fraction_bits
     if residual_bits:
         residual_fraction = w.fraction_bits + residual_bits
@@ -110,8 +115,8 @@ def derive(grids: Grids, population: int, residual_bits: int, intended: bool = F
     return Widths(
         difference=difference,
         motion=motion,
-        gradient_energy=(population * (gradient if projects else difference).magnitude * difference.magnitude).bit_length(),
-        motion_energy=(population * (Interval.word(d.width) if intended else motion).magnitude ** 2).bit_length(),
+        gradient_energy=(population * (all_gradients if projects else changes).magnitude * changes.magnitude).bit_length(),
+        motion_energy=(population * moves.magnitude**2).bit_length(),
         product=product,
         product_fraction=product_fraction,
         update_shift=update_shift,

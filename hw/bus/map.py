@@ -267,7 +267,7 @@ def throttle_map(config: ThrottleConfig, frames: str = "drop") -> RegisterMap:
 
     for i, (name, width) in enumerate((("A", config.widths.gradient_energy), ("B", config.widths.motion_energy))):
         at(0x140 + 0x10 * i)
-        one(name, Access.RO, width, f"{_meaning(config, name)}, on the grid 2**-{2 * _grid(config, name)}")
+        one(name, Access.RO, width, f"{_meaning(config, name)}, on the grid 2**-{2 * config.energy_fractions[name]}")
     for i, name in enumerate(("norm_gradient", "norm_motion", "curvature", "ema", "alpha")):
         at(0x160 + 0x10 * i)
         scalar(name, Access.RO, name)
@@ -322,10 +322,6 @@ def digest(config: ThrottleConfig, frames: str, registers: RegisterMap) -> int:
                 del part["reset"]
     about = json.dumps([config.to_table(), frames, table], sort_keys=True)
     return int(hashlib.sha256(about.encode()).hexdigest()[:8], 16)
-
-
-def _grid(config: ThrottleConfig, name: str) -> int:
-    return (config.grids.gradient if name == "A" or config.intended else config.grids.weight).fraction_bits
 
 
 def _standing(config: ThrottleConfig) -> str:

@@ -265,14 +265,14 @@ class Decide(wiring.Component):
 
         # Exponents of the roots when nothing was shifted; see sqrt.py.
         base = unit.radicand_bits // 2 - fmt.mantissa_bits
-        moving = config.grids.direction if config.intended else config.grids.weight
+        fractions = config.energy_fractions
         literals = {
             "one": constant(fmt.one, fmt),
             "step_grid": unit.literal(unit.step_exponent),
-            "root_gradient": unit.literal(base - config.grids.gradient.fraction_bits),
-            "root_direction" if config.intended else "root_weight": unit.literal(base - moving.fraction_bits),
+            "root_gradient": unit.literal(base - fractions["A"]),
+            "root_direction" if config.intended else "root_weight": unit.literal(base - fractions["B"]),
         }
-        exponent = base - moving.fraction_bits
+        exponent = base - fractions["B"]
         lowest, highest = fmt.exponents
         ahead_may_leave = config.intended or exponent + 1 > highest or exponent - unit.root.pairs < lowest
 

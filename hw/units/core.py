@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, ResetSignal, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, ResetSignal, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -395,13 +395,17 @@ class StreamingThrottle(wiring.Component):
     def _share(self, m: Module, state: str, energy: Value, target: Signal, then: str, moved: Signal) -> None:
         """Two states of the FSM: offer this shard's ``energy``, then put the sum over all shards into ``target``.
 
-        With an intended motion ``moved`` goes along with B, above it.
+        Beside shards of other formats it is offered on the grid of all. With an intended motion ``moved`` goes along with B,
+        above it.
         """
         bits, total = self.config.widths.energy, self.total.payload
+        shift = self.config.gradient_shift if state == "SHARE A" else self.config.motion_shift
+        offered = energy << shift if shift else energy
         with m.State(state):
-            m.d.comb += [self.partial.valid.eq(1), self.partial.payload.eq(energy)]
+            m.d.comb += [self.partial.valid.eq(1), self.partial.payload.eq(offered)]
             if self.config.intended and state == "SHARE B":
-                m.d.comb += self.partial.payload.eq(Cat(energy[:bits], moved))
+                above = Const(0, max(0, bits - len(offered)))
+                m.d.comb += self.partial.payload.eq(Cat(offered[:bits], above, moved))
             with m.If(self.partial.ready):
                 m.next = f"{state} TOTAL"
         with m.State(f"{state} TOTAL"):

@@ -1,8 +1,12 @@
-"""Tests of units that each hold a part of the elements, with the exchange between them, against one golden unit of all."""
+"""Tests of units that each hold a part of the elements, with the exchange between them, against one golden unit of all.
+
+Or against golden shards, where the units have formats of their own.
+"""
 
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import cocotb
@@ -12,9 +16,11 @@ from amaranth.lib import wiring
 from numpy.typing import NDArray
 
 from ...golden.config import EmaStart, OnStill, Source, ThrottleConfig
+from ...golden.formats import Fixed
 from ...golden.registers import COUNTER_BITS
-from ...golden.throttle import ShardedThrottle
+from ...golden.sharded import ShardedThrottle
 from ...golden.throttle import Throttle as GoldenThrottle
+from ...golden.together import together
 from ...hw.export import unit
 from ...hw.units.ports import core_counters, host_words, registers_layout, shared_bits
 from ...hw.units.shards import Exchange
@@ -28,9 +34,11 @@ SHARED = ("constants", "control", "clear")
 class Shards(wiring.Component):
     """Units of a part each and the exchange between them; the streams of each under its name and number, all else is common."""
 
-    def __init__(self, config: ThrottleConfig, sizes: list[int], streaming: bool) -> None:
-        self.config, self.sizes, self.streaming = config, sizes, streaming
-        self.units = [unit(config.replace(elements=size, population=config.elements), streaming) for size in sizes]
+    def __init__(self, configs: list[ThrottleConfig], streaming: bool, motion: str | None) -> None:
+        self.configs, self.streaming = configs, streaming
+        self.motion = motion
+        self.config, parts = together(configs, motion=motion)
+        self.units = [unit(part, streaming) for part in parts]
         members = {name: self.units[0].signature.members[name] for name in SHARED}
         for k, one in enumerate(self.units):
             members |= {
@@ -58,8 +66,9 @@ class Shards(wiring.Component):
         return m
 
 
-def component(sizes: list[int], streaming: bool = False, **table: Any) -> Shards:
-    return Shards(ThrottleConfig.from_table(table), sizes, streaming)
+def component(shards: list[dict[str, Any]], streaming: bool = False, motion: str | None = None, **table: Any) -> Shards:
+    """Shards of what ``table`` says, each with fields of its own."""
+    return Shards([ThrottleConfig.from_table(table | shard) for shard in shards], streaming, motion)
 
 
 class Run:
@@ -67,15 +76,18 @@ class Run:
 
     def __init__(self, bench: Bench, config: ThrottleConfig) -> None:
         self.bench, self.config, self.parts = bench, config, [one.config for one in bench.component.units]
+        modes = {name: getattr(config, name) for name in ("source", "on_still", "ema_start")}
         self.rng = np.random.default_rng(bench.rng.getrandbits(32))
-        for port, word in host_words(self.parts[0].replace(source=config.source, on_still=config.on_still)).items():
+        for port, word in host_words(self.parts[0].replace(**modes)).items():
             bench.wire(port).value = word
         bench.wire("clear").value = 0
-        theta = self.rng.integers(*config.grids.weight.rails, config.elements, endpoint=True)
-        self.golden = ShardedThrottle(config, theta, bench.component.sizes, codes=True)
-        self.whole = GoldenThrottle(config, theta, codes=True)
+        theta = [_any(part.grids.weight, part.elements, self.rng) for part in self.parts]
+        shards = [one.replace(**modes) for one in bench.component.configs]
+        self.golden = ShardedThrottle(shards, theta, codes=True, motion=bench.component.motion)
+        alike = all(part.weight_grid is None for part in self.parts)
+        self.whole = GoldenThrottle(config, np.concatenate(theta), codes=True) if alike else None
         self.boards = {f"{name}{k}": bench.board(f"{name}{k}") for name in ("updated", "registers") for k in self._shards}
-        self._previous = np.zeros(config.elements, np.int64)
+        self._previous = [np.zeros(part.elements, np.int64) for part in self.parts]
         self.registers: list[dict[str, Any]] = []
 
     @property
@@ -83,18 +95,26 @@ class Run:
         return range(len(self.parts))
 
     def step(self) -> None:
-        """Queue one step of every shard; some gradients are nothing, so that some steps are still."""
+        """Queue one step of every shard; now and then gradients are nothing, of all shards or of all but one."""
         config, drivers = self.config, self.bench.drivers
-        low, high = config.grids.gradient.rails
-        most = int(self.rng.choice([0, 1, high // 3, 2 * high]))
-        gradient = self.rng.integers(-most, most + 1, config.elements).clip(low, high)
-        theta = self.golden.theta
-        record, alone = self.golden.step(gradient, codes=True), self.whole.step(gradient, codes=True)
-        assert record.registers == alone.registers and (record.theta == alone.theta).all()
-        cuts = np.cumsum(self.bench.component.sizes)[:-1]
-        split = [np.split(codes, cuts) for codes in (gradient, self._previous, theta, record.theta, record.update)]
-        for k, (absorbed, before, weights, moved, update) in enumerate(zip(*split, strict=True)):
+        gradients, alone = [], self.rng.integers(len(self.parts)) if self.rng.random() < 0.3 else None
+        share = self.rng.choice([0, 0.001, 0.3, 2])
+        for k, part in enumerate(self.parts):
+            low, high = part.grids.gradient.rails
+            most = math.ceil(share * high) if alone in (None, k) else 0
+            gradients.append(self.rng.integers(-most, most + 1, part.elements).clip(low, high))
+        thetas = self.golden.thetas
+        record = self.golden.step(gradients, codes=True)
+        if self.whole is not None:
+            one_unit = self.whole.step(np.concatenate(gradients), codes=True)
+            assert record.registers == one_unit.registers and (record.theta == one_unit.theta).all()
+        cuts = np.cumsum([part.elements for part in self.parts])[:-1]
+        updates = np.split(record.update, cuts)
+        for k, (absorbed, before, weights, after) in enumerate(
+            zip(gradients, self._previous, thetas, self.golden.thetas, strict=True)
+        ):
             part = self.parts[k]
+            update = updates[k] >> config.grids.update.fraction_bits - part.grids.update.fraction_bits
             if self.bench.component.streaming:
                 for one, other in zip(_beats(absorbed, part), _beats(before, part), strict=True):
                     drivers[f"absorb{k}"].send({"gradient": one, "previous": other})
@@ -105,13 +125,13 @@ class Run:
                     drivers[f"gradient{k}"].send(one)
                 for one in _beats(weights, part):
                     drivers[f"weights{k}"].send(one)
-            for one, other in zip(_beats(moved, part), _beats(update, part), strict=True):
+            for one, other in zip(_beats(after, part), _beats(update, part), strict=True):
                 self.boards[f"updated{k}"].expect({"weight": one, "update": other}, f"step {record.step}")
             shared = {
                 name: getattr(record.registers, name) for name in registers_layout(part).members if name not in own_counters(part)
             }
             self.boards[f"registers{k}"].expect(shared, f"step {record.step} of {config}")
-        self._previous = gradient
+        self._previous = gradients
         self.registers.append(vars(record.registers))
 
     async def drain(self) -> None:
@@ -127,6 +147,11 @@ class Run:
                     raise Mismatch(
                         f"{self.bench.where}step {step}, {name}: must add up to {self.registers[step][name]}, not {total}"
                     )
+
+
+def _any(fmt: Fixed, count: int, rng: np.random.Generator) -> Codes:
+    low, high = fmt.rails
+    return rng.integers(low, high + 1, count)
 
 
 def own_counters(config: ThrottleConfig) -> list[str]:

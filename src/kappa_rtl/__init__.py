@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .golden.config import ThrottleConfig
     from .golden.reference import FloatThrottle
-    from .golden.throttle import ShardedThrottle, Throttle
+    from .golden.sharded import ShardedThrottle
+    from .golden.throttle import Throttle
     from .hw.export import export
     from .sim.cosim import RtlThrottle
 
@@ -33,7 +34,7 @@ __all__ = ["FloatThrottle", "RtlThrottle", "ShardedThrottle", "Throttle", "Throt
 _HOMES = {
     "ThrottleConfig": "golden.config",
     "Throttle": "golden.throttle",
-    "ShardedThrottle": "golden.throttle",
+    "ShardedThrottle": "golden.sharded",
     "FloatThrottle": "golden.reference",
     "RtlThrottle": "sim.cosim",
     "export": "hw.export",

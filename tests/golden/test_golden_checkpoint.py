@@ -16,7 +16,8 @@ from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.golden.formats import Fixed
 from kappa_rtl.golden.network.quantisers import Segment
 from kappa_rtl.golden.reference import FloatThrottle
-from kappa_rtl.golden.throttle import ShardedThrottle, Throttle
+from kappa_rtl.golden.sharded import ShardedThrottle
+from kappa_rtl.golden.throttle import Throttle
 from kappa_rtl.golden.training.history import FitHistory
 from kappa_rtl.golden.training.published import Law, PublishedThrottle
 from support.strategies import exactly

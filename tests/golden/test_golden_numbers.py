@@ -18,7 +18,8 @@ from kappa_rtl.golden.network.optimisers import Momentum
 from kappa_rtl.golden.numbers import real, switch, whole
 from kappa_rtl.golden.reference import FloatThrottle
 from kappa_rtl.golden.rounding import on_grid
-from kappa_rtl.golden.throttle import ShardedThrottle, Throttle
+from kappa_rtl.golden.sharded import ShardedThrottle
+from kappa_rtl.golden.throttle import Throttle
 from kappa_rtl.golden.training.published import Law
 from kappa_rtl.sim.cosim import RtlThrottle
 from support.strategies import exactly

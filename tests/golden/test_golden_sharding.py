@@ -10,7 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kappa_rtl.golden.config import Source, ThrottleConfig
-from kappa_rtl.golden.throttle import ShardedThrottle, Throttle
+from kappa_rtl.golden.sharded import ShardedThrottle
+from kappa_rtl.golden.throttle import Throttle
 from support.strategies import codes, configs, exactly, vectors
 
 

@@ -215,8 +215,8 @@ def step_format(config: ThrottleConfig) -> tuple[int, int]:
     return i, config.step_bits - i
 
 
-def constants(config: ThrottleConfig) -> dict[str, Fraction]:
-    """The host's constants, each rnd of the real value."""
+def constants(config: ThrottleConfig, weight_fraction: int | None = None) -> dict[str, Fraction]:
+    """The host's constants, each rnd of the real value; with shards of several formats, the finest weights' fraction bits."""
     s = Scalars(config.mantissa_bits, config.exponent_bits)
     rho = Fraction(config.rho)
     made = {
@@ -229,7 +229,10 @@ def constants(config: ThrottleConfig) -> dict[str, Fraction]:
         "eps": s.rnd(Fraction(config.eps)),
         "alpha_min": s.rnd(Fraction(config.alpha_min)),
         # half a weight ulp times sqrt(N), as the root of its square
-        "still_norm": s.sqrt(config.elements * (power_of_two(-config.grids.weight.fraction_bits) * HALF) ** 2),
+        "still_norm": s.sqrt(
+            config.elements
+            * (power_of_two(-config.grids.weight.fraction_bits if weight_fraction is None else -weight_fraction) * HALF) ** 2
+        ),
     }
     assert not (s.overflow or s.underflow), "the configuration should have refused this"
     return made
@@ -376,7 +379,7 @@ class SpecThrottle:
         x = {"ema": self.S, "projection_ema": self.S, "max": larger, "projection": larger}.get(str(config.source), self.C)
         return self.alpha(x)
 
-    def watch(self, norm_energy: int) -> None:
+    def watch(self, norm_energy: int | Fraction) -> None:
         """The end of a step."""
         config, unit = self.config, self.config.grids.gradient
         energies, growth = self.blocks, round_integer(Fraction(config.norm_growth) ** 2 * 256, "nearest_even")
@@ -402,32 +405,43 @@ class SpecThrottle:
 
     def step(self, G: Sequence[int], D: Sequence[int] | None = None) -> dict[str, Any]:
         """One step on codes of the gradient grid; the registers after it, ``theta`` and ``update``."""
-        config, s = self.config, self.scalars
+        config = self.config
         f_g, f_w = config.grids.gradient, config.grids.weight
         f_d = f_g if config.direction is None else config.direction
         assert isinstance(f_d, Fixed) and (D is not None or config.direction is None)
         D = G if D is None else D
         assert len(G) == len(D) == config.elements
 
-        # absorb
-        ratio = config.source == "ratio"
+        A = max(self.absorb(G), 0)
+        scalars, step = self.decide_step(
+            A * power_of_two(-2 * f_g.fraction_bits),
+            self.B * power_of_two(-2 * (f_d if config.motion == "intended" else f_w).fraction_bits),
+        )
+        B, update = self.apply(D, step)
+        self.watch(sum(int(g) ** 2 for g in G))
+        self.number += 1
+        return {"A": A, "B": B, **scalars, **self.flags(), "theta": list(self.theta), "update": update}
+
+    def absorb(self, G: Sequence[int]) -> int:
+        """A of these elements, on the gradient's grid, squared; negative for a projection that points backwards."""
+        config = self.config
         A = 0
         for n, g in enumerate(int(g) for g in G):
-            d = g if ratio or config.source == "norm" else g - self.P[n]
+            d = g if config.source in ("ratio", "norm") else g - self.P[n]
             A += -self.P[n] * d if "projection" in config.source else d * d
             self.P[n] = g
-            self._count_rails("gradient", g, f_g)
+            self._count_rails("gradient", g, config.grids.gradient)
+        return A
 
-        A = max(A, 0)
-
-        # scalar
+    def decide_step(self, A: Fraction, B: Fraction) -> tuple[dict[str, Any], int]:
+        """The scalar part, from the two energies as real numbers: its registers, and the step size to apply."""
+        config, s = self.config, self.scalars
         self.cap = None
         if config.growth and len(self.alphas) > 1:
             a1, a2 = self.alphas[-1], self.alphas[-2]
             self.cap = s.mul(s.sqrt(s.add(Fraction(1), s.div(a1, a2))), a1)
-        ng = s.sqrt(A * power_of_two(-2 * f_g.fraction_bits))
+        ng, nd = s.sqrt(A), s.sqrt(B)
         intended = config.motion == "intended"
-        nd = s.sqrt(self.B * power_of_two(-2 * (f_d if intended else f_w).fraction_bits))
         if intended:
             nd = s.mul(nd, real(self.applied, self.step_grid))
         still = not self.first and not self.moved
@@ -449,9 +463,23 @@ class SpecThrottle:
         step = self.pending if config.delay else decided
         self.pending = decided
         self.applied = step
+        found = {
+            "norm_gradient": s.pair(ng),
+            "norm_motion": s.pair(nd),
+            "curvature": s.pair(self.C),
+            "ema": s.pair(self.S),
+            "alpha": s.pair(alpha),
+            "step_size": decided,
+            "still": still,
+        }
+        return found, step
 
-        # apply
-        y_grid = config.grids.update
+    def apply(self, D: Sequence[int], step: int) -> tuple[int, list[int]]:
+        """Move these elements: B on its grid, squared, and the updates."""
+        config = self.config
+        f_w, f_d, y_grid = config.grids.weight, config.direction or config.grids.gradient, config.grids.update
+        assert isinstance(f_d, Fixed)
+        intended, ratio = config.motion == "intended", config.source == "ratio"
         low, high = rails(y_grid)
         update = []
         B = 0
@@ -487,19 +515,12 @@ class SpecThrottle:
             self.moved |= new != self.theta[n]
             self.theta[n] = new
         self.B = B
-        self.watch(sum(int(g) ** 2 for g in G))
-        self.number += 1
+        return B, update
 
+    def flags(self) -> dict[str, Any]:
+        """Counters and flags."""
+        s = self.scalars
         return {
-            "A": A,
-            "B": B,
-            "norm_gradient": s.pair(ng),
-            "norm_motion": s.pair(nd),
-            "curvature": s.pair(self.C),
-            "ema": s.pair(self.S),
-            "alpha": s.pair(alpha),
-            "step_size": decided,
-            "still": still,
             **self.counts,
             "learning_dead": self.learning_dead,
             "scalar_overflow": s.overflow,
@@ -508,6 +529,4 @@ class SpecThrottle:
             "watchdog": sum(1 << i for i, name in enumerate(WATCHES) if name in self.fired),
             **{f"watchdog_step_{name}": self.fired.get(name, 0) for name in WATCHES},
             "memory_fault": False,
-            "theta": list(self.theta),
-            "update": update,
         }

@@ -14,7 +14,8 @@ from kappa_rtl.golden.network.data import synthetic
 from kappa_rtl.golden.network.optimisers import Adam, Momentum, make
 from kappa_rtl.golden.reference import FloatThrottle
 from kappa_rtl.golden.rounding import quantise
-from kappa_rtl.golden.throttle import ShardedThrottle, Throttle
+from kappa_rtl.golden.sharded import ShardedThrottle
+from kappa_rtl.golden.throttle import Throttle
 from kappa_rtl.golden.training.estimators import make as make_estimator
 from kappa_rtl.golden.training.history import FitHistory
 from kappa_rtl.golden.training.instrumented import Step

@@ -1,0 +1,100 @@
+"""Shards of different formats under one law: what they must have in common, and the formats in which their energies meet."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from .config import MAX_FORMAT_WIDTH, Motion, ThrottleConfig
+from .formats import Fixed
+
+OWN = ("elements", "lanes", "gradient", "weight", "update", "direction", "random_bits", "seed", "residual_bits")
+"""What shards of one unit need not have in common."""
+
+
+def together(
+    configs: Sequence[ThrottleConfig], *, motion: Motion | str | None = None
+) -> tuple[ThrottleConfig, list[ThrottleConfig]]:
+    """Units that are to be shards of one: the configuration of the whole, and that of each shard.
+
+    The whole has formats that hold those of all shards, so that A, B and all that follows from them are on its grids, and a
+    weight of any shard is one of its weights. A shard's own A and B are exact integers, which static shifts bring onto those
+    grids. Shard k draws its random numbers, if any, with its seed + k. Where formats differ, motions that are the default
+    become ``intended``.
+
+    Args:
+        configs: of each shard, none with a ``population``.
+        motion: of all of them, in the place of their own.
+
+    Raises:
+        ValueError: they differ in what they must have in common, or no format holds them; names the field and the values.
+
+    >>> whole, shards = together([ThrottleConfig(elements=4, eta=0.5), ThrottleConfig(elements=2, eta=0.5, weight="SQ4.4")])
+    >>> whole.elements, str(whole.weight), shards[1].motion_shift, str(shards[1].weight_grid)
+    (6, 'SQ4.14', 0, 'SQ4.14')
+    """
+    if not configs:
+        raise ValueError("configs must be of one shard at least, not []")
+    first = configs[0]
+    for k, config in enumerate(configs):
+        if not isinstance(config, ThrottleConfig):
+            raise ValueError(f"configs[{k}] must be a ThrottleConfig, not {config!r}")
+        if config.population is not None:
+            raise ValueError(f"configs[{k}].population must not be given, not {config.population}: it is that of all shards")
+    total = sum(config.elements for config in configs)
+    alike = all(_formats(config) == _formats(first) for config in configs)
+    shared: dict[str, Any] = {} if alike else {f"{name}_grid": fmt for name, fmt in _containers(configs).items()}
+    if motion is not None:
+        shared["motion"] = motion
+    shards = [config.replace(population=total, seed=(config.seed + k) % (1 << 32), **shared) for k, config in enumerate(configs)]
+    for field in (f.name for f in dataclasses.fields(ThrottleConfig) if f.name not in OWN):
+        for k, shard in enumerate(shards):
+            found, wanted = getattr(shard, field), getattr(shards[0], field)
+            if found != wanted:
+                raise ValueError(
+                    f"{field} must be the same in all shards, not {_said(wanted)} in shard 0 and {_said(found)} in {k}"
+                )
+    if alike:
+        return first.replace(elements=total, motion=shards[0].motion), shards
+    return _whole(first, configs, shards[0].motion, total), shards
+
+
+def _whole(first: ThrottleConfig, configs: Sequence[ThrottleConfig], motion: Any, total: int) -> ThrottleConfig:
+    grids = _containers(configs)
+    update = _container("update", [config.grids.update for config in configs])
+    kept = max(config.residual_bits for config in configs)
+    try:
+        return first.replace(elements=total, update=update, residual_bits=kept, motion=motion, **grids)
+    except ValueError as error:
+        raise ValueError(f"shards of different formats, taken together: {error}") from None
+
+
+def _containers(configs: Sequence[ThrottleConfig]) -> dict[str, Fixed]:
+    """The least formats that hold all gradients, all weights and, if a shard has a grid of its own for it, all directions."""
+    grids = [config.grids for config in configs]
+    found = {
+        "gradient": _container("gradient", [own.gradient for own in grids]),
+        "weight": _container("weight", [own.weight for own in grids]),
+    }
+    if any(config.direction is not None for config in configs):
+        found["direction"] = _container("direction", [own.direction for own in grids])
+    return found
+
+
+def _container(name: str, formats: Sequence[Fixed]) -> Fixed:
+    integer, fraction = max(fmt.integer_bits for fmt in formats), max(fmt.fraction_bits for fmt in formats)
+    if integer + fraction > MAX_FORMAT_WIDTH:
+        names = ", ".join(dict.fromkeys(fmt.name for fmt in formats))
+        raise ValueError(
+            f"{name}: what holds {names} of the shards must be at most {MAX_FORMAT_WIDTH} bits wide, not {integer + fraction}"
+        )
+    return Fixed(True, integer, fraction)
+
+
+def _formats(config: ThrottleConfig) -> tuple[Any, ...]:
+    return (*config.grids, config.direction, config.residual_bits, config.random_bits)
+
+
+def _said(value: Any) -> str:
+    return str(getattr(value, "value", value))
