@@ -90,14 +90,22 @@ class Throttle(Stateful):
         config: formats, law and size.
         weights: the initial theta, (N,): real values on the weight grid, or codes by the rule of :meth:`Datapath.step`.
         codes: whether they are codes, where the rule is not to decide it.
+        shard: what holds the elements, from a configuration and codes: another engine for the same integers.
     """
 
     Decide = Decide  #: its scalar part
 
-    def __init__(self, config: ThrottleConfig, weights: ArrayLike, *, codes: bool | None = None) -> None:
+    def __init__(
+        self,
+        config: ThrottleConfig,
+        weights: ArrayLike,
+        *,
+        codes: bool | None = None,
+        shard: Callable[..., Shard] = Shard,
+    ) -> None:
         check_config(config)
         self._config, self._sizes = config, [config.elements]
-        self._begin(config, [Shard(config, *self._split(weights, "weight", "weights", codes))])
+        self._begin(config, [shard(config, *self._split(weights, "weight", "weights", codes))])
 
     def _begin(self, config: ThrottleConfig, shards: Sequence[Shard]) -> None:
         self._shards = shards
@@ -114,6 +122,11 @@ class Throttle(Stateful):
     @property
     def config(self) -> ThrottleConfig:
         return self._config
+
+    @property
+    def shards(self) -> Sequence[Shard]:
+        """What holds the elements."""
+        return self._shards
 
     @property
     def theta(self) -> NDArray[Any]:

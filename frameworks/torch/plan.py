@@ -1,0 +1,154 @@
+"""Which parameters of an optimiser make which units: names, formats by name, gains that are stored from 1."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ...golden.config import ThrottleConfig
+from ...golden.formats import Fixed
+from .presets import PRESETS
+
+FIELDS = ("gradient", "weight", "update", "direction", "residual_bits", "random_bits", "seed", "lanes")
+"""What formats may say of a parameter, beside ``gain_from_one``."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A parameter of the optimiser.
+
+    Attributes:
+        group: the number of its parameter group.
+        offset: 1 where the stored weight is the parameter minus 1, else 0.
+        place: where its elements begin in its unit.
+    """
+
+    name: str
+    parameter: Any
+    group: int
+    offset: float
+    place: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The units, in the order of their first parameters, and the tensors of each."""
+
+    configs: tuple[ThrottleConfig, ...]
+    tensors: tuple[tuple[Tensor, ...], ...]
+
+
+def named(optimizer: Any, model: Any | None) -> list[tuple[str, Any, int]]:
+    """Name, parameter and group of everything that the optimiser updates.
+
+    The names are the model's, or those that the optimiser was made with (``SGD(model.named_parameters())``), or ``0.0``,
+    ``0.1``: group and place.
+    """
+    of_model = {} if model is None else {id(parameter): name for name, parameter in model.named_parameters()}
+    found = []
+    for group, settings in enumerate(optimizer.param_groups):
+        own = settings.get("param_names") or [f"{group}.{place}" for place in range(len(settings["params"]))]
+        for name, parameter in zip(own, settings["params"], strict=True):
+            found.append((of_model.get(id(parameter), name), parameter, group))
+    return found
+
+
+def plan_of(
+    optimizer: Any,
+    *,
+    model: Any | None,
+    formats: str | Mapping[str, Mapping[str, Any]],
+    eta: float,
+    eta_max: float,
+    law: str,
+    a_tensor_a_unit: bool,
+    settings: Mapping[str, Any],
+) -> Plan:
+    """Parameters of equal formats are one unit.
+
+    Raises:
+        ValueError: formats that name nothing, a parameter that cannot be on its grid; names the pattern or parameter and the rule.
+    """
+    table = _table(formats)
+    parameters = named(optimizer, model)
+    gains = _gains(model, parameters)
+    matched: set[str] = set()
+    units: dict[Any, list[tuple[str, Any, int, float]]] = {}
+    for name, parameter, group in parameters:
+        fields: dict[str, Any] = {}
+        for pattern, own in table.items():
+            if fnmatch.fnmatchcase(name, pattern):
+                matched.add(pattern)
+                fields |= own
+        offset = float(fields.pop("gain_from_one", id(parameter) in gains))
+        _check(name, parameter, fields, offset)
+        key: Any = name if a_tensor_a_unit else tuple(sorted((field, str(value)) for field, value in fields.items()))
+        units.setdefault((key, tuple(sorted(fields.items(), key=lambda item: item[0]))), []).append((name, parameter, group, offset))
+    for pattern in table:
+        if pattern not in matched:
+            names = ", ".join(name for name, _, _ in parameters)
+            raise ValueError(f"formats must name parameters, not {pattern!r}; they are {names}")
+    configs, tensors = [], []
+    for (_, fields_of), members in units.items():
+        place, own_tensors = 0, []
+        for name, parameter, group, offset in members:
+            own_tensors.append(Tensor(name, parameter, group, offset, place))
+            place += parameter.numel()
+        config = ThrottleConfig.of_law(law, elements=place, eta=eta, eta_max=eta_max, **dict(fields_of), **settings)
+        configs.append(config)
+        tensors.append(tuple(own_tensors))
+    return Plan(tuple(configs), tuple(tensors))
+
+
+def _table(formats: Any) -> dict[str, dict[str, Any]]:
+    """Formats by pattern, the defaults of 16 bits below them."""
+    if isinstance(formats, str):
+        if formats not in PRESETS:
+            raise ValueError(f"formats must be a table or one of {', '.join(PRESETS)}, not {formats!r}")
+        formats = PRESETS[formats]
+    if not isinstance(formats, Mapping) or not all(isinstance(own, Mapping) for own in formats.values()):
+        raise ValueError(f"formats must map patterns of names to fields, not {formats!r}")
+    table = {"*": dict(PRESETS["sq16"]["*"])}
+    for pattern, own in formats.items():
+        for field, value in own.items():
+            if field not in (*FIELDS, "gain_from_one"):
+                raise ValueError(f"formats[{pattern!r}] has {', '.join((*FIELDS, 'gain_from_one'))}, not {field!r}")
+            if field == "gain_from_one" and not isinstance(value, bool):
+                raise ValueError(f"formats[{pattern!r}].gain_from_one must be True or False, not {value!r}")
+        table[pattern] = table.get(pattern, {}) | dict(own)
+    return table
+
+
+def _gains(model: Any | None, parameters: Iterable[tuple[str, Any, int]]) -> set[int]:
+    """The gains of norm layers: by the kind of the module, or where no model is given, vectors that are all ones."""
+    if model is None:
+        return {id(p) for _, p, _ in parameters if p.ndim == 1 and p.numel() > 1 and bool((p.detach() == 1).all())}
+    norms = (module for module in model.modules() if "Norm" in type(module).__name__)
+    return {id(module.weight) for module in norms if getattr(module, "weight", None) is not None and module.weight.ndim == 1}
+
+
+def _check(name: str, parameter: Any, fields: Mapping[str, Any], offset: float) -> None:
+    if not parameter.is_floating_point():
+        raise ValueError(f"{name} must be a parameter of floats, not {parameter.dtype}")
+    if not parameter.numel():
+        raise ValueError(f"{name} must have elements, not the shape {tuple(parameter.shape)}")
+    weight = fields["weight"]
+    fmt = Fixed.parse(weight) if isinstance(weight, str) else weight
+    held = {torch.float64: 53, torch.float32: 24, torch.bfloat16: 8, torch.float16: 11}[parameter.dtype]
+    # With 1 added a gain may need a bit more than its integer bits, or all of them where these lie below the point.
+    bits = max(fmt.integer_bits, 1) + 1 + fmt.fraction_bits if offset else fmt.width
+    if bits - 1 > held:
+        raise ValueError(f"{name}: weight must be a format whose values {parameter.dtype} holds, in {held} bits, not {fmt}")
+
+
+def lines(plan: Plan) -> Sequence[str]:
+    """The units in words, one a line."""
+    return [
+        f"{config.elements} elements in {len(tensors)} tensors: gradient {config.grids.gradient}, direction {config.grids.direction}, "
+        f"update {config.grids.update}, weight {config.grids.weight}"
+        for config, tensors in zip(plan.configs, plan.tensors, strict=True)
+    ]

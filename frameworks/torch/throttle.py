@@ -1,0 +1,328 @@
+"""The throttle on a torch optimiser: hooks on its own step, so that whatever else holds the optimiser goes on as it was."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...golden.checkpoint import State
+from ...golden.engines import shards
+from ...golden.formats import Scalar
+from ...golden.training.history import FitHistory
+from ...golden.training.linear import counts, fractions
+from .beside import Beside
+from .exchange import Ranks
+from .plan import Plan, lines, plan_of
+from .state import of_torch, to_torch
+from .unit import Step, Unit, angle_of
+
+KEY = "kappa_rtl"
+"""Where the throttle's state is in that of the optimiser."""
+
+ENGINES = ("auto", "numpy", "numba", "torch")
+MISSING = ("keep", "zero")
+
+UNEVEN = ("LBFGS", "Rprop", "Adafactor")
+"""Optimisers whose step is not proportional to their rate, so that it cannot be taken for a direction."""
+
+
+class GlobalThrottle:
+    """One alpha on everything that an optimiser updates, decided and applied by the golden unit in fixed point.
+
+    Before the optimiser's step its gradients are taken and its rates set to 1; what the step then does to the parameters is the
+    proposal D; the unit decides alpha from the gradients' change and its own motion, moves the weights by ``-alpha * eta * D`` on
+    their grids, and they are written back. So momentum, Adam and decoupled weight decay follow by themselves, and are all scaled
+    by alpha. The optimiser is the user's own: schedulers, closures and whatever wraps it see no other.
+
+    Args:
+        optimizer: of torch, with all its parameter groups. Its rate, of a group or changed by a scheduler, is eta.
+        law: a published law, its parameters among ``settings``.
+        formats: a preset, or ``{pattern: {field: value}}`` with shell patterns of parameter names and ``gradient``, ``weight``,
+            ``update``, ``direction``, ``residual_bits``, ``random_bits``, ``seed``, ``lanes`` and ``gain_from_one``; later
+            patterns override earlier ones, and all of them a preset of 16 bits. Parameters of equal formats are a unit.
+        model: whose names the patterns mean, and whose norm layers' gains are stored from 1. Without it the names that the
+            optimiser was made with, and vectors that are all ones.
+        eta_max: the largest rate that will come; by default the largest that groups and schedulers name so far.
+        missing: a parameter without a gradient is taken to ``keep`` its former one, or to have ``zero``.
+        engine: ``numpy``, ``numba``, ``torch`` (on the parameters' device) or ``auto``: torch on a device, else numba if there.
+        threads: of numba.
+        beside: ``RtlThrottle``, or anything that makes a unit of a configuration and weights: does every step beside it, and the
+            first difference ends the run.
+        folder: where a difference is written down.
+        process_group: the processes of this group hold parts of one model, and exchange two integers a step; every tensor is then
+            a shard.
+        on_step: is given :meth:`metrics` after every step, such as ``wandb.log``.
+        measure: after every so many steps compare the applied change with the proposal; 0 for never.
+        settings: other fields of a :class:`~kappa_rtl.golden.config.ThrottleConfig`, such as ``chi`` or ``mantissa_bits``.
+
+    Attributes:
+        steps, skipped: how many steps were made, and left out because the gradients had overflown.
+
+    Raises:
+        ValueError: names the argument or parameter, the value and the rule, before anything has changed.
+
+    Example::
+
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        throttle = GlobalThrottle(optimizer, model=model, formats="sq12_stochastic")
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        *,
+        law: str = "stability_margin",
+        formats: str | Mapping[str, Mapping[str, Any]] = "sq16",
+        model: Any | None = None,
+        eta_max: float | None = None,
+        missing: str = "keep",
+        engine: str = "auto",
+        threads: int = 1,
+        beside: Callable[..., Any] | None = None,
+        folder: str | os.PathLike[str] = ".",
+        process_group: Any | None = None,
+        on_step: Callable[[dict[str, float]], Any] | None = None,
+        measure: int = 1,
+        **settings: Any,
+    ) -> None:
+        _check_optimizer(optimizer)
+        if missing not in MISSING:
+            raise ValueError(f"missing must be one of {', '.join(MISSING)}, not {missing!r}")
+        if isinstance(measure, bool) or not isinstance(measure, int) or measure < 0:
+            raise ValueError(f"measure must be an integer of at least 0, not {measure!r}")
+        rates = [_rate(group) for group in optimizer.param_groups]
+        most = eta_max
+        if most is None:
+            most = max(float(group.get(name, 0)) for group in optimizer.param_groups for name in ("lr", "initial_lr", "max_lr"))
+        if not 0 < most < math.inf or most < max(rates):
+            raise ValueError(f"eta_max must be at least the rate {max(rates)!r}, finite and greater than 0, not {most!r}")
+        self.optimizer, self.plan = (
+            optimizer,
+            plan_of(
+                optimizer,
+                model=model,
+                formats=formats,
+                eta=most,
+                eta_max=most,
+                law=law,
+                a_tensor_a_unit=process_group is not None,
+                settings=settings,
+            ),
+        )
+        on_device, shard = _engine(engine, threads, self.plan)
+        ranks = None if process_group is None else Ranks(process_group, self.plan.configs)
+        apart: dict[str, Any] = {} if ranks is None else {"elsewhere": ranks.elsewhere, "exchange": ranks.exchange}
+        if ranks is not None and beside is not None:
+            raise ValueError("beside must not be given with process_group: the unit beside holds no other process's shards")
+        self._missing, self._on_step, self._measure, self._model = missing, on_step, measure, model
+        self.unit = Unit(self.plan, on_device=on_device, shard=shard, **apart)
+        self.steps = self.skipped = 0
+        self.history_rows: list[dict[str, float]] = []
+        self._rates: list[Any] | None = None  # the user's, while the optimiser works with 1
+        self._skips = False
+        self._last: dict[str, float] = {}
+        self._counts = counts(None)
+        self._groups = _ids(optimizer)
+        self._beside = None if beside is None else Beside(beside, self.unit.throttle, Path(folder))
+        for name, beyond in self.unit.beyond.items():
+            if beyond:
+                _warn(f"{name}: {beyond} weights lie beyond the rails of their format, and were brought onto them")
+        self._hooks = [
+            optimizer.register_step_pre_hook(self._before),
+            optimizer.register_step_post_hook(self._after),
+            optimizer.register_state_dict_post_hook(self._add_state),
+            optimizer.register_load_state_dict_pre_hook(self._take_state),
+        ]
+        optimizer._kappa_rtl = self
+
+    def __repr__(self) -> str:
+        return "\n".join([f"GlobalThrottle of {len(self.plan.configs)} unit(s):", *(f"  {line}" for line in lines(self.plan))])
+
+    def detach(self) -> None:
+        """Leave the optimiser as it was; the parameters stay where they are."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        del self.optimizer._kappa_rtl
+        if self._beside is not None:
+            self._beside.close()
+
+    # ---------------------------------------------------------------- a step
+
+    def _before(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._restore()  # a step that raised
+        if _ids(optimizer) != self._groups:
+            raise ValueError("param_groups must hold the parameters that the throttle was made for: make it after the last group")
+        if getattr(optimizer, "grad_scale", None) is not None:
+            raise ValueError(
+                "gradients must be unscaled before the step: call scaler.unscale_(optimizer) before scaler.step(optimizer), "
+                "which this optimiser would do itself"
+            )
+        found = getattr(optimizer, "found_inf", None)
+        self._skips = found is not None and bool(found)
+        if self._skips:
+            return None
+        for name in self.unit.refresh():
+            _warn(f"{name} was changed between two steps, and is read anew")
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        if closure is None:
+            self.unit.absorb(keep=self._missing == "keep")
+        self._rates = [group["lr"] for group in optimizer.param_groups]
+        for group in optimizer.param_groups:
+            group["lr"] = torch.ones_like(group["lr"]) if isinstance(group["lr"], torch.Tensor) else 1.0
+        if closure is None:
+            return None
+
+        def and_take() -> Any:
+            try:
+                loss = closure()
+                self.unit.absorb(keep=self._missing == "keep")
+            except BaseException:
+                self._restore()
+                raise
+            return loss
+
+        rest = args[2:] if len(args) > 1 else ()
+        return (args[0], and_take, *rest), {key: value for key, value in kwargs.items() if key != "closure"}
+
+    def _restore(self) -> None:
+        if self._rates is not None:
+            for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+                group["lr"] = rate
+            self._rates = None
+
+    def _after(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._skips:
+            self.skipped += 1
+            return
+        self._restore()
+        rates = [_rate(group) for group in optimizer.param_groups]
+        eta = max(rates)
+        throttle = self.unit.throttle
+        if eta != float(throttle.rate):
+            throttle.set_rate(eta)
+        factors = [rate / eta if eta else 1.0 for rate in rates]
+        if self._beside is not None:
+            self._beside.prepare(self.unit.throttle)
+        step = self.unit.move(factors, eta, measure=bool(self._measure) and self.steps % self._measure == 0)
+        if self._beside is not None:
+            self._beside.compare(step)
+        self.steps += 1
+        self._note(step, eta)
+
+    def _note(self, step: Step, eta: float) -> None:
+        registers, config = step.registers, self.unit.throttle.config
+        now, elements = counts(registers), sum(one.elements for one in self.plan.configs)
+        applied = float(registers.alpha) if config.enabled else 1.0
+        angle = (math.nan,) * 3 if step.moments is None else angle_of(step.moments)
+        row = {
+            "learning_rate": eta,
+            "alpha": float(registers.alpha),
+            "alpha_applied": applied,
+            "eta_eff": applied * eta,
+            "step_size": registers.step_size * float(config.step.ulp),
+            "curvature": _real(registers.curvature),
+            "ema": _real(registers.ema),
+            "curvature_for_control": max(_real(registers.curvature), _real(registers.ema)),
+            "norm_gradient": _real(registers.norm_gradient),
+            "norm_motion": _real(registers.norm_motion),
+            "still": float(registers.still),
+            "update_angle_rad": angle[0],
+            "update_cosine": angle[1],
+            "update_radius_ratio": angle[2] / applied if applied else angle[2],
+            "gradient_overflow_fraction": step.gradient_beyond / elements,
+            "direction_overflow_fraction": step.direction_beyond / elements,
+            **fractions(now, self._counts, elements),
+        }
+        self._counts, self._last = now, row
+        self.history_rows.append(row)
+        if self._on_step is not None:
+            self._on_step(self.metrics())
+
+    # ---------------------------------------------------------------- what came of it
+
+    def metrics(self) -> dict[str, float]:
+        """The last step in numbers, by the names that all histories have; empty before the first."""
+        return {f"throttle/{name}": value for name, value in self._last.items() if not math.isnan(value)}
+
+    @property
+    def history(self) -> FitHistory:
+        """All steps so far: ``save``, ``to_csv``, ``to_frame`` and ``plot_results`` as of any run."""
+        meta = {"throttle": [config.to_table() for config in self.unit.configs]}
+        return FitHistory.of_rows(self.history_rows, meta=meta)
+
+    # ---------------------------------------------------------------- state
+
+    def state_dict(self) -> State:
+        """Everything that the next step depends on beside the parameters, with tensors for arrays; part of the optimiser's own."""
+        return {
+            "steps": self.steps,
+            "skipped": self.skipped,
+            "counts": dict(self._counts),
+            "unit": to_torch(self.unit.throttle.state_dict()),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of a throttle made alike; ``optimizer.load_state_dict`` does it by itself.
+
+        Raises:
+            ValueError: another configuration, or no such state; names the field. Nothing has changed then.
+        """
+        for name in ("steps", "skipped", "counts", "unit"):
+            if name not in state:
+                raise ValueError(f"the throttle's state must have {name}, not {', '.join(state)}")
+        self.unit.load_state_dict(of_torch(state["unit"]))
+        self.steps, self.skipped, self._counts = state["steps"], state["skipped"], dict(state["counts"])
+        if self._beside is not None:
+            self._beside.refuse_load()
+
+    def _add_state(self, optimizer: Any, state: dict[str, Any]) -> None:
+        state[KEY] = self.state_dict()
+
+    def _take_state(self, optimizer: Any, state: dict[str, Any]) -> None:
+        if KEY in state:
+            self.load_state_dict(state[KEY])
+        else:
+            _warn("the checkpoint has no state of a throttle: it begins anew, from the parameters as they are")
+
+
+def _check_optimizer(optimizer: Any) -> None:
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise ValueError(f"optimizer must be a torch optimiser, not {optimizer!r}")
+    if getattr(optimizer, "_kappa_rtl", None) is not None:
+        raise ValueError("optimizer must have no other throttle: call its detach() first")
+    if type(optimizer).__name__ in UNEVEN:
+        names = ", ".join(UNEVEN)
+        raise ValueError(f"optimizer must take steps proportional to its rate, which {names} do not; not {type(optimizer).__name__}")
+
+
+def _engine(engine: str, threads: int, plan: Plan) -> tuple[bool, Any]:
+    devices = {tensor.parameter.device for tensors in plan.tensors for tensor in tensors}
+    if len(devices) > 1:
+        raise ValueError(f"parameters must be on one device, not on {', '.join(sorted(str(device) for device in devices))}")
+    if engine not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+    on_device = engine == "torch" or (engine == "auto" and next(iter(devices)).type != "cpu")
+    return on_device, shards("numpy" if on_device else engine, threads)
+
+
+def _ids(optimizer: Any) -> list[list[int]]:
+    return [[id(parameter) for parameter in group["params"]] for group in optimizer.param_groups]
+
+
+def _rate(group: Mapping[str, Any]) -> float:
+    return float(group["lr"])
+
+
+def _real(value: Any) -> float:
+    return float(value) if isinstance(value, (Scalar, float, int)) else float(Scalar(*value))
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=3)

@@ -1,0 +1,231 @@
+"""The unit behind a torch optimiser: parameters and gradients in, codes through the golden unit, parameters out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...golden.config import ThrottleConfig
+from ...golden.formats import Fixed
+from ...golden.registers import Registers
+from ...golden.shard import Shard
+from ...golden.sharded import ShardedThrottle
+from ...golden.throttle import Exchange, Throttle
+from .codes import NotFiniteError, coded, flat, values_of
+from .engine import TorchShard
+from .plan import Plan, Tensor
+
+
+@dataclass
+class Step:
+    """What a step has come to.
+
+    Attributes:
+        gradients, directions, updates: codes, a vector a shard.
+        gradient_beyond, direction_beyond: how many values lay beyond their grid's rails.
+        applied, intended: squares of the lengths of the change of the parameters and of what was proposed, times the rate, and
+            their inner product; None where not measured.
+    """
+
+    registers: Registers
+    gradients: list[Any]
+    directions: list[Any]
+    updates: list[Any]
+    gradient_beyond: int
+    direction_beyond: int
+    moments: tuple[float, float, float] | None = field(default=None)
+
+
+class Unit:
+    """One golden unit, or shards of several formats, that hold the parameters of a plan.
+
+    Args:
+        on_device: keep the integers as tensors on the parameters' device; else in numpy on the host.
+        elsewhere: configurations of the shards of other processes that come before and after those of the plan.
+        exchange: sums integers over all processes.
+
+    Attributes:
+        throttle: the golden unit.
+        beyond: of each tensor how many weights lay beyond their rails at first.
+        edited: how many tensors were found changed by somebody else between two steps.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        on_device: bool = False,
+        elsewhere: tuple[Sequence[ThrottleConfig], Sequence[ThrottleConfig]] = ((), ()),
+        exchange: Exchange | None = None,
+        shard: Callable[..., Shard] = Shard,
+    ) -> None:
+        self.plan, self._on_device = plan, on_device
+        self.device = plan.tensors[0][0].parameter.device
+        self.beyond: dict[str, int] = {}
+        self.edited = 0
+        if on_device:
+            shard = partial(TorchShard, device=self.device)
+        starts = [_host(self._read(k)) for k in range(len(plan.configs))]
+        before, after = elsewhere
+        self.throttle: Throttle
+        if exchange is None and len(plan.configs) == 1:
+            self.throttle = Throttle(plan.configs[0], starts[0], codes=True, shard=shard)
+        else:
+            held = range(len(before), len(before) + len(starts))
+            configs = [*before, *plan.configs, *after]
+            self.throttle = ShardedThrottle(configs, starts, codes=True, held=held, exchange=exchange, shard=shard)
+        self._gradients = [self._zeros(shard.config.grids.gradient, shard.config.elements) for shard in self.throttle.shards]
+        self._gradient_beyond = 0
+        self._written: list[Any] = []
+        self.write()
+
+    def write(self) -> None:
+        """Put the weights into the parameters."""
+        self._written = []
+        for shard, tensors in zip(self.throttle.shards, self.plan.tensors, strict=True):
+            values = self._values(shard.theta, shard.config.grids.weight, tensors[0].parameter)
+            for tensor, part in zip(tensors, _parts(values, tensors), strict=True):
+                if tensor.offset:
+                    part += tensor.offset
+                tensor.parameter.data.copy_(part.view_as(tensor.parameter))
+            self._written.append(values)
+
+    def refresh(self) -> list[str]:
+        """Read parameters anew that somebody has changed since they were written, such as a loaded checkpoint; their names."""
+        found = []
+        for k, (shard, tensors) in enumerate(zip(self.throttle.shards, self.plan.tensors, strict=True)):
+            changed = [
+                tensor.name
+                for tensor, part in zip(tensors, _parts(self._written[k], tensors), strict=True)
+                if not torch.equal(part, tensor.parameter.data.reshape(-1))
+            ]
+            if changed:
+                theta = self._read(k)
+                shard.theta = theta if self._on_device else _host(theta)
+                found += changed
+        if found:
+            self.write()
+        self.edited += len(found)
+        return found
+
+    def absorb(self, *, keep: bool) -> None:
+        """Take the gradients as they stand in the parameters.
+
+        Args:
+            keep: a parameter without one is taken to have its former one; else zeros.
+
+        Raises:
+            ValueError: a gradient that is not finite, or of another shape; names the parameter.
+        """
+        made, beyond = [], 0
+        for k, (shard, tensors) in enumerate(zip(self.throttle.shards, self.plan.tensors, strict=True)):
+            fmt, former = shard.config.grids.gradient, None
+            parts = []
+            for tensor in tensors:
+                gradient = tensor.parameter.grad
+                if gradient is not None:
+                    parts.append((gradient.to_dense() if gradient.is_sparse else gradient).detach())
+                elif keep:
+                    former = self._values(self._gradients[k], fmt, tensor.parameter) if former is None else former
+                    parts.append(former[tensor.place : tensor.place + tensor.parameter.numel()])
+                else:
+                    parts.append(torch.zeros_like(tensor.parameter))
+            found = _coded(parts, tensors, fmt, "gradient")
+            made.append(found.codes if self._on_device else _host(found.codes))
+            beyond += found.beyond
+        self._gradients, self._gradient_beyond = made, beyond
+
+    def move(self, factors: Sequence[float], rate: float, *, measure: bool) -> Step:
+        """Take what the optimiser has made of the parameters for its proposal, make the step, and write the weights.
+
+        Args:
+            factors: of each parameter group, what its proposal is multiplied by.
+            rate: eta; what was intended without a throttle is eta times the proposal.
+            measure: compare what was applied with that.
+        """
+        directions, proposals, beyond = [], [], 0
+        for written, shard, tensors in zip(self._written, self.throttle.shards, self.plan.tensors, strict=True):
+            proposal = written - flat([tensor.parameter.data for tensor in tensors])
+            for tensor, part in zip(tensors, _parts(proposal, tensors), strict=True):
+                if factors[tensor.group] != 1:
+                    part *= factors[tensor.group]
+            found = _coded([proposal], tensors, shard.config.grids.direction, "direction")
+            directions.append(found.codes if self._on_device else _host(found.codes))
+            beyond += found.beyond
+            proposals.append(proposal)
+        before = self._written
+        registers, updates = self.throttle.advance(self._gradients, directions)
+        self.write()
+        moments = None
+        if measure:
+            sums = np.zeros(3)
+            for old, new, proposal in zip(before, self._written, proposals, strict=True):
+                change, meant = (new - old).double(), proposal.double() * -rate
+                sums += [float(change @ change), float(meant @ meant), float(change @ meant)]
+            moments = (float(sums[0]), float(sums[1]), float(sums[2]))
+        return Step(registers, self._gradients, directions, updates, self._gradient_beyond, beyond, moments)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of the golden unit; parameters that are others than its weights are read at the next step."""
+        self.throttle.load_state_dict(state)
+        self._gradients = []
+        self._written = []
+        for k, shard in enumerate(self.throttle.shards):
+            previous = state["shards"][str(k)]["previous"]
+            self._gradients.append(torch.as_tensor(previous, device=self.device) if self._on_device else previous)
+            tensors = self.plan.tensors[k]
+            values = self._values(shard.theta, shard.config.grids.weight, tensors[0].parameter)
+            for tensor, part in zip(tensors, _parts(values, tensors), strict=True):
+                part += tensor.offset
+            self._written.append(values)
+
+    def _read(self, k: int) -> Any:
+        """The parameters of a shard as codes."""
+        fmt, tensors = self.plan.configs[k].grids.weight, self.plan.tensors[k]
+        parts = [tensor.parameter.data - tensor.offset if tensor.offset else tensor.parameter.data for tensor in tensors]
+        for tensor, part in zip(tensors, parts, strict=True):
+            self.beyond[tensor.name] = _coded([part.reshape(-1)], [tensor], fmt, "weight").beyond
+        return _coded(parts, tensors, fmt, "weight").codes
+
+    def _values(self, codes: Any, fmt: Fixed, like: Any) -> Any:
+        tensor = codes if self._on_device else torch.from_numpy(np.array(codes))
+        return values_of(tensor, fmt, like.dtype).to(self.device)
+
+    def _zeros(self, fmt: Fixed, elements: int) -> Any:
+        zeros = coded(torch.zeros(elements, device=self.device), fmt).codes
+        return zeros if self._on_device else _host(zeros)
+
+
+def _parts(vector: Any, tensors: Sequence[Tensor]) -> list[Any]:
+    """The slices of a shard's vector that are its tensors', as views."""
+    return [vector[tensor.place : tensor.place + tensor.parameter.numel()] for tensor in tensors]
+
+
+def _host(codes: Any) -> Any:
+    return codes.cpu().numpy()
+
+
+def _coded(parts: Sequence[Any], tensors: Sequence[Tensor], fmt: Fixed, what: str) -> Any:
+    """Codes of a shard's tensors; what is not finite is named."""
+    try:
+        return coded(flat(parts), fmt)
+    except NotFiniteError as error:
+        tensor = next(tensor for tensor in reversed(tensors) if tensor.place <= error.place)
+        index = np.unravel_index(error.place - tensor.place, tuple(tensor.parameter.shape))
+        at = f"[{', '.join(str(int(i)) for i in index)}]" if tensor.parameter.ndim else ""
+        raise ValueError(f"{what} of {tensor.name}{at} must be finite, not {error.value!r}") from None
+
+
+def angle_of(moments: tuple[float, float, float]) -> tuple[float, float, float]:
+    """Angle in radians, its cosine, and ratio of the lengths of what was applied and what was intended."""
+    applied, intended, inner = moments
+    if not applied or not intended:
+        return math.pi / 2, 0.0, math.sqrt(applied / intended) if intended else math.inf if applied else 1.0
+    cosine = max(-1.0, min(1.0, inner / math.sqrt(applied * intended)))
+    return math.acos(cosine), cosine, math.sqrt(applied / intended)
