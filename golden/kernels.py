@@ -1,8 +1,8 @@
 """The two passes over the elements as loops that a compiler makes one vector loop of; :mod:`~kappa_rtl.golden.compiled` has them.
 
 Plain Python without numba: each factory takes what is known of a configuration before it is compiled and gives the loop.
-``word`` is the integer that everything is computed in. Every result is cast to it, since the compiler would otherwise widen it to
-64 bits, half as many to a vector. What leaves the word wraps, which is meant where it is done.
+``word`` is the integer that everything is computed in. Every result is cast to it, and shifts are numpy's,
+since ``+`` and ``>>`` would be widened to 64 bits, half as many to a vector. What leaves the word wraps, which is meant where it is done.
 
 An exact sum is kept in two limbs. Where the word has 32 bits a term has at most 32 and the limbs split it at 16, else at 32: the
 sum is ``high * 2**limb + low``, and no limb can overflow in a pass of :data:`CHUNK` elements.
@@ -79,7 +79,8 @@ def absorb(narrow: bool, change: bool, projects: bool, watched: bool) -> Kernel:
     ones = (1 << limb) - 1
 
     def absorb_pass(gradient: Any, previous: Any, rails: Fitter) -> tuple[int, int, int, int, int, int]:
-        low, high, near = word(rails.low), word(rails.high), word(rails.near)
+        lowest, free = word(rails.low + 1), bare(rails.high - rails.low - 2)
+        nearest, far = word(1 - rails.near), bare(2 * rails.near - 2)
         place, mask = bare(limb), bare(ones)
         sum_high = sum_low = norm_high = norm_low = on_rail = near_rail = np.int64(0)
         for start in range(0, gradient.size, STRETCH):
@@ -101,8 +102,8 @@ def absorb(narrow: bool, change: bool, projects: bool, watched: bool) -> Kernel:
                     norm = bare(word(g * g))
                     g_high = word(g_high + word(bare(norm >> place)))
                     g_low = word(g_low + word(bare(norm & mask)))
-                on = word(on + word((g <= low) | (g >= high)))
-                close = word(close + word((g >= near) | (g <= word(-near))))
+                on = word(on + word(bare(word(g - lowest)) > free))
+                close = word(close + word(bare(word(g - nearest)) > far))
             sum_high, sum_low = sum_high + np.int64(a_high), sum_low + np.int64(a_low)
             norm_high, norm_low = norm_high + np.int64(g_high), norm_low + np.int64(g_low)
             on_rail, near_rail = on_rail + np.int64(on), near_rail + np.int64(close)
@@ -122,7 +123,7 @@ def apply(narrow: bool, folds: bool, every_rail: bool, intended: bool, ratio: bo
         ratio: whether the sum of squares of theta' is asked for.
     """
     word, bare = (np.int32, np.uint32) if narrow else (np.int64, np.uint64)
-    limb, last = LIMB[narrow], 31 if narrow else 63
+    limb = LIMB[narrow]
     ones = (1 << limb) - 1
 
     def apply_pass(
@@ -139,17 +140,21 @@ def apply(narrow: bool, folds: bool, every_rail: bool, intended: bool, ratio: bo
         update: Fitter,
         weight: Fitter,
     ) -> tuple[int, int, int, int, int, int, int, int, int, int, int]:
-        # A shift that is known to be within the word stays in it.
-        split, down, sum_down = step.split & last, (first.shift - step.split) & last, second.shift & last
-        weight_lift, update_lift, residual_lift = step.weight_lift & last, step.update_lift & last, step.residual_lift & last
-        product_lift, sum_lift, residual_drop = step.product_lift & last, step.sum_lift & last, step.residual_drop & last
-        draw_drop, draw_up, draw_down = step.draw_drop & last, step.draw_up & last, step.draw_down & last
+        split, down, full, sum_down = word(step.split), word(first.shift - step.split), word(first.shift), word(second.shift)
+        weight_lift, update_lift, residual_lift = word(step.weight_lift), word(step.update_lift), word(step.residual_lift)
+        product_lift, sum_lift, residual_drop = word(step.product_lift), word(step.sum_lift), word(step.residual_drop)
+        draw_drop, draw_up, draw_down = word(step.draw_drop), word(step.draw_up), word(step.draw_down)
         step_high, step_low, below = word(step.step_high), word(step.step_low), word((1 << step.split) - 1)
         first_base, first_even, first_negative = word(first.base), word(first.even), word(first.negative)
         second_base, second_even, second_negative = word(second.base), word(second.even), word(second.negative)
-        y_low, y_high, y_mask, y_near = word(update.low), word(update.high), word(update.mask), word(update.near)
-        w_low, w_high, w_mask, w_near = word(weight.low), word(weight.high), word(weight.mask), word(weight.near)
+        y_low, y_high, y_mask = word(update.low), word(update.high), word(update.mask)
+        w_low, w_high, w_mask = word(weight.low), word(weight.high), word(weight.mask)
         y_wraps, y_zeros, w_wraps, w_zeros = update.wraps != 0, update.zeros != 0, weight.wraps != 0, weight.zeros != 0
+        # Codes on no rail are ``free + 1`` from ``lowest`` on, those not near one ``far + 1`` from ``nearest`` on.
+        y_lowest, y_free = word(update.low + 1), bare(update.high - update.low - 2)
+        w_lowest, w_free = word(weight.low + 1), bare(weight.high - weight.low - 2)
+        y_nearest, y_far = word(1 - update.near), bare(2 * update.near - 2)
+        w_nearest, w_far = word(1 - weight.near), bare(2 * weight.near - 2)
         rail = word(step.residual_rail)
         place, mask = bare(limb), bare(ones)
         y_beyond = underflow = w_on_rail = w_near_rail = y_on_rail = y_near_rail = changed = np.int64(0)
@@ -170,29 +175,29 @@ def apply(narrow: bool, folds: bool, every_rail: bool, intended: bool, ratio: bo
                 d, old = word(d_part[i]), word(w_part[i])
                 # -D * step + e, exact: in 32 bits as whole * 2**split + rest.
                 if narrow:
-                    rest = word(d * step_low)
+                    rest = np.multiply(d, step_low)
                     if residual is not None:
-                        rest = word(rest + word(word(e_part[i]) << residual_lift))
-                    whole = word(word(d * step_high) + word(rest >> split))
-                    rest = word(rest & below)
+                        rest = word(rest + np.left_shift(word(e_part[i]), residual_lift))
+                    whole = np.add(np.multiply(d, step_high), np.right_shift(rest, split))
+                    rest = np.bitwise_and(rest, below)
                 else:
-                    whole, rest = word(d * step_high), word(0)
+                    whole, rest = np.multiply(d, step_high), word(0)
                     if residual is not None:
-                        whole = word(whole + word(word(e_part[i]) << residual_lift))
+                        whole = word(whole + np.left_shift(word(e_part[i]), residual_lift))
                 # Rounded onto the update grid.
                 if draws is not None:
-                    lift = word(word(word(word(word(r_part[i]) >> draw_drop) << 1) + word(1)) << draw_up)
-                    lift = word(lift >> draw_down)
+                    lift = word(word(np.right_shift(word(r_part[i]), draw_drop) << 1) + word(1))
+                    lift = np.right_shift(np.left_shift(lift, draw_up), draw_down)
                 else:
-                    lift = word(first_base + word(word(whole >> down) & first_even))
-                    lift = word(lift + word(word(whole >> last) & first_negative))
+                    lift = word(first_base + word(np.right_shift(whole, down) & first_even))
+                    lift = word(lift + (first_negative if whole < 0 else word(0)))
                 if narrow:
-                    y = word(word(whole + word(word(rest + lift) >> split)) >> down)
+                    y = np.right_shift(word(whole + np.right_shift(word(rest + lift), split)), down)
                 else:
-                    y = word(word(whole + lift) >> down)
+                    y = np.right_shift(word(whole + lift), down)
                 if residual is not None:
-                    exact = word(word(whole << split) + rest)
-                    dropped = word(exact - word(y << word(down + split)))
+                    exact = word(np.left_shift(whole, split) + rest)
+                    dropped = word(exact - np.left_shift(y, full))
                 # Brought within its rails.
                 fitted = min(max(y, y_low), y_high)
                 if folds:
@@ -207,29 +212,29 @@ def apply(narrow: bool, folds: bool, every_rail: bool, intended: bool, ratio: bo
                 else:
                     swallowed = word(swallowed + word((d != 0) & (y == 0)))
                 if every_rail:
-                    y_on = word(y_on + word((y <= y_low) | (y >= y_high)))
-                    y_close = word(y_close + word((y >= y_near) | (y <= word(-y_near))))
+                    y_on = word(y_on + word(bare(word(y - y_lowest)) > y_free))
+                    y_close = word(y_close + word(bare(word(y - y_nearest)) > y_far))
                 # theta + y, exact, then rounded onto the weight grid.
-                total = word(word(old << weight_lift) + word(y << update_lift))
-                lift = word(second_base + word(word(total >> sum_down) & second_even))
-                lift = word(lift + word(word(total >> last) & second_negative))
-                new = word(word(total + lift) >> sum_down)
+                total = word(np.left_shift(old, weight_lift) + np.left_shift(y, update_lift))
+                lift = word(second_base + word(np.right_shift(total, sum_down) & second_even))
+                lift = word(lift + (second_negative if total < 0 else word(0)))
+                new = np.right_shift(word(total + lift), sum_down)
                 if residual is not None:
-                    fell = word(total - word(new << sum_down))
-                    left = word(word(dropped << product_lift) + word(fell << sum_lift))
-                    left = word(left >> residual_drop)
+                    fell = word(total - np.left_shift(new, sum_down))
+                    left = word(np.left_shift(dropped, product_lift) + np.left_shift(fell, sum_lift))
+                    left = np.right_shift(left, residual_drop)
                     kept_part[i] = min(max(left, word(-rail)), word(rail - word(1)))
                 fitted = min(max(new, w_low), w_high)
                 if folds:
                     wrapped = word(word(word(new - w_low) & w_mask) + w_low)
                     zeroed = new if fitted == new else word(0)
                     fitted = wrapped if w_wraps else (zeroed if w_zeros else fitted)
-                    w_on = word(w_on + word((fitted != new) | (fitted <= w_low) | (fitted >= w_high)))
+                    w_on = word(w_on + word((fitted != new) | (bare(word(fitted - w_lowest)) > w_free)))
                 else:
-                    w_on = word(w_on + word((new <= w_low) | (new >= w_high)))
+                    w_on = word(w_on + word(bare(word(new - w_lowest)) > w_free))
                 new = fitted
                 moved_part[i] = new
-                w_close = word(w_close + word((new >= w_near) | (new <= word(-w_near))))
+                w_close = word(w_close + word(bare(word(new - w_nearest)) > w_far))
                 # The sums.
                 if intended or ratio:
                     other = word(other + word(new != old))
