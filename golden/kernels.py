@@ -113,7 +113,7 @@ def absorb(narrow: bool, change: bool, projects: bool, watched: bool) -> Kernel:
 
 
 def apply(narrow: bool, folds: bool, every_rail: bool, intended: bool, ratio: bool) -> Kernel:
-    """The loop of an apply pass, which fills theta', y and e' and gives the counts and sums of :data:`FOUND`.
+    """The loop of an apply pass, which fills theta' and y, puts e' in the place of e, and gives counts and sums.
 
     Args:
         narrow: whether 32 bits hold everything on the way; the step is then multiplied in two parts.
@@ -133,7 +133,6 @@ def apply(narrow: bool, folds: bool, every_rail: bool, intended: bool, ratio: bo
         draws: Any,
         moved: Any,
         applied: Any,
-        kept: Any,
         step: Update,
         first: Rounder,
         second: Rounder,
@@ -164,7 +163,7 @@ def apply(narrow: bool, folds: bool, every_rail: bool, intended: bool, ratio: bo
             d_part, w_part = direction[start:stop], theta[start:stop]
             moved_part, applied_part = moved[start:stop], applied[start:stop]
             if residual is not None:
-                e_part, kept_part = residual[start:stop], kept[start:stop]
+                e_part = residual[start:stop]
             if draws is not None:
                 r_part = draws[start:stop]
             beyond, swallowed, w_on, w_close, y_on, y_close, other = (
@@ -223,7 +222,7 @@ def apply(narrow: bool, folds: bool, every_rail: bool, intended: bool, ratio: bo
                     fell = word(total - np.left_shift(new, sum_down))
                     left = word(np.left_shift(dropped, product_lift) + np.left_shift(fell, sum_lift))
                     left = np.right_shift(left, residual_drop)
-                    kept_part[i] = min(max(left, word(-rail)), word(rail - word(1)))
+                    e_part[i] = min(max(left, word(-rail)), word(rail - word(1)))
                 fitted = min(max(new, w_low), w_high)
                 if folds:
                     wrapped = word(word(word(new - w_low) & w_mask) + w_low)

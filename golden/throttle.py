@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from .checkpoint import State, Stateful, agree
 from .config import Source, ThrottleConfig
 from .decide import Decide
+from .engines import shards
 from .formats import Scalar
 from .numbers import Real, item, real, whole
 from .registers import COUNTER_BITS, FLAGS, WATCHES, Registers
@@ -87,13 +88,16 @@ class Throttle(Stateful):
         config: formats, law and size.
         weights: the initial theta, (N,): real values on the weight grid, or codes by the rule of :meth:`Datapath.step`.
         codes: whether they are codes, where the rule is not to decide it.
+        engine, threads: what works on the elements, equal to the bit whichever it is; see :func:`~kappa_rtl.golden.engines.shards`.
     """
 
     Decide = Decide  #: its scalar part
 
-    def __init__(self, config: ThrottleConfig, weights: ArrayLike, *, codes: bool | None = None) -> None:
+    def __init__(
+        self, config: ThrottleConfig, weights: ArrayLike, *, codes: bool | None = None, engine: str = "numpy", threads: int = 1
+    ) -> None:
         check_config(config)
-        self._begin(config, [Shard(config, _vector(weights, config, "weight", "weights", codes))])
+        self._begin(config, [shards(engine, threads)(config, _vector(weights, config, "weight", "weights", codes))])
 
     def _begin(self, config: ThrottleConfig, shards: Sequence[Shard]) -> None:
         self._config = config
@@ -300,23 +304,33 @@ class ShardedThrottle(Throttle):
         config: formats, law and the size of the whole.
         weights, codes: the initial theta, (N,), as for :class:`Throttle`.
         sizes: elements of each shard, in order; their sum is N.
+        engine, threads: as for :class:`Throttle`.
 
     Raises:
         ValueError: the sizes are not positive integers or do not sum to N.
     """
 
-    def __init__(self, config: ThrottleConfig, weights: ArrayLike, sizes: Sequence[int], *, codes: bool | None = None) -> None:
+    def __init__(
+        self,
+        config: ThrottleConfig,
+        weights: ArrayLike,
+        sizes: Sequence[int],
+        *,
+        codes: bool | None = None,
+        engine: str = "numpy",
+        threads: int = 1,
+    ) -> None:
         check_config(config)
         counts = [item(size) for size in sizes]
         if not all(isinstance(size, int) and size > 0 for size in counts) or sum(counts) != config.elements:
             raise ValueError(f"sizes must be positive integers with the sum elements = {config.elements}, not {list(sizes)!r}")
         whole = _vector(weights, config, "weight", "weights", codes)
-        shards, start = [], 0
+        made, parts, start = shards(engine, threads), [], 0
         for k, size in enumerate(counts):
             part = config.replace(elements=size, population=config.elements, seed=(config.seed + k) % (1 << 32))
-            shards.append(Shard(part, whole[start : start + size]))
+            parts.append(made(part, whole[start : start + size]))
             start += size
-        self._begin(config, shards)
+        self._begin(config, parts)
 
 
 def check_config(config: Any) -> None:
