@@ -33,5 +33,7 @@ def shards(engine: str, threads: int) -> Callable[[ThrottleConfig, NDArray[Any]]
     if engine == "numpy" or (engine == "auto" and compiler() is None):
         return Shard
     if compiler() is None:
-        raise ValueError(f'engine must be numpy or auto where numba is not installed (pip install "kappa-rtl[fast]"), not {engine!r}')
+        raise ValueError(
+            f'engine must be numpy or auto where numba is not installed (pip install "kappa-rtl[fast]"), not {engine!r}'
+        )
     return functools.partial(CompiledShard, threads=count)

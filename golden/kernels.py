@@ -78,7 +78,7 @@ def absorb(narrow: bool, change: bool, projects: bool, watched: bool) -> Kernel:
     limb = LIMB[narrow]
     ones = (1 << limb) - 1
 
-    def absorb_pass(gradient: Any, previous: Any, rails: Fitter) -> tuple[int, int, int, int, int, int]:
+    def absorb_pass(gradient: Any, previous: Any, rails: Fitter) -> tuple[np.int64, ...]:
         lowest, free = word(rails.low + 1), bare(rails.high - rails.low - 2)
         nearest, far = word(1 - rails.near), bare(2 * rails.near - 2)
         place, mask = bare(limb), bare(ones)
@@ -138,7 +138,7 @@ def apply(narrow: bool, folds: bool, every_rail: bool, intended: bool, ratio: bo
         second: Rounder,
         update: Fitter,
         weight: Fitter,
-    ) -> tuple[int, int, int, int, int, int, int, int, int, int, int]:
+    ) -> tuple[np.int64, ...]:
         split, down, full, sum_down = word(step.split), word(first.shift - step.split), word(first.shift), word(second.shift)
         weight_lift, update_lift, residual_lift = word(step.weight_lift), word(step.update_lift), word(step.residual_lift)
         product_lift, sum_lift, residual_drop = word(step.product_lift), word(step.sum_lift), word(step.residual_drop)

@@ -186,7 +186,9 @@ def on_grid(tensor: ArrayLike, fmt: Fixed, name: str = "tensor", *, codes: bool 
         if not fmt.signed or array.dtype.newbyteorder("=") != storage_dtype(fmt) or fmt.width < 8 * array.itemsize:
             beyond = (array < low) | (array > high)
             if beyond.any():
-                raise ValueError(f"{name}{_first(beyond)} must be a code of {fmt.name}, {low}..{high}, not {int(array[beyond][0])}")
+                raise ValueError(
+                    f"{name}{_first(beyond)} must be a code of {fmt.name}, {low}..{high}, not {int(array[beyond][0])}"
+                )
         return array.astype(storage_dtype(fmt))
     off, whole = _whole(array, fmt.fraction_bits, name)
     if off.any():

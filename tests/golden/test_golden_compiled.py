@@ -194,7 +194,9 @@ def test_auto_takes_numba() -> None:
 
 
 def test_numpy_never_asks_for_numba() -> None:
-    program = "import sys; from kappa_rtl import Throttle, ThrottleConfig; Throttle(ThrottleConfig(elements=1, eta=1), [0]).step([0])"
+    program = (
+        "import sys; from kappa_rtl import Throttle, ThrottleConfig; Throttle(ThrottleConfig(elements=1, eta=1), [0]).step([0])"
+    )
     subprocess.run([sys.executable, "-c", f"{program}; assert 'numba' not in sys.modules"], check=True)
 
 

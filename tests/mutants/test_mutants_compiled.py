@@ -92,7 +92,11 @@ PLANS = [
 ]  # fmt: skip
 """Of compiled.py."""
 
-SOON = {"what the product's rounding adds is one too large", "the low part's carry is lost", "the weight's rail begins one too early"}
+SOON = {
+    "what the product's rounding adds is one too large",
+    "the low part's carry is lost",
+    "the weight's rail begins one too early",
+}
 """Of the loops, each of which is compiled for its fault; the others are slow."""
 
 
@@ -134,7 +138,9 @@ def test_each_is_one() -> None:
 @pytest.mark.parametrize(
     "fault",
     [
-        pytest.param(fault, id=fault.what.replace(" ", "_"), marks=[] if fault.what in SOON or fault in PLANS else pytest.mark.slow)
+        pytest.param(
+            fault, id=fault.what.replace(" ", "_"), marks=[] if fault.what in SOON or fault in PLANS else pytest.mark.slow
+        )
         for fault in LOOPS + PLANS
     ],
 )
