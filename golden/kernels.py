@@ -1,8 +1,8 @@
 """The two passes over the elements as loops that a compiler makes one vector loop of; :mod:`~kappa_rtl.golden.compiled` has them.
 
 Plain Python without numba: each factory takes what is known of a configuration before it is compiled and gives the loop.
-``word`` is the integer that everything is computed in. Every result is cast to it, and shifts are numpy's,
-since ``+`` and ``>>`` would be widened to 64 bits, half as many to a vector. What leaves the word wraps, which is meant where it is done.
+``word`` is the integer that everything is computed in. Every result is cast to it and the shifts are numpy's, since ``+`` and
+``>>`` would be widened to 64 bits, half as many to a vector. What leaves the word wraps, which is meant where it is done.
 
 An exact sum is kept in two limbs. Where the word has 32 bits a term has at most 32 and the limbs split it at 16, else at 32: the
 sum is ``high * 2**limb + low``, and no limb can overflow in a pass of :data:`CHUNK` elements.

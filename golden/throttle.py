@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import engines
 from .checkpoint import State, Stateful, agree
 from .config import Source, ThrottleConfig
 from .decide import Decide
-from .engines import shards
 from .formats import Scalar
 from .numbers import Real, item, real, whole
 from .registers import COUNTER_BITS, FLAGS, WATCHES, Registers
@@ -88,7 +88,7 @@ class Throttle(Stateful):
         config: formats, law and size.
         weights: the initial theta, (N,): real values on the weight grid, or codes by the rule of :meth:`Datapath.step`.
         codes: whether they are codes, where the rule is not to decide it.
-        engine, threads: what works on the elements, equal to the bit whichever it is; see :func:`~kappa_rtl.golden.engines.shards`.
+        engine, threads: what works on the elements, to the same bits; see :func:`~kappa_rtl.golden.engines.shards`.
     """
 
     Decide = Decide  #: its scalar part
@@ -97,7 +97,7 @@ class Throttle(Stateful):
         self, config: ThrottleConfig, weights: ArrayLike, *, codes: bool | None = None, engine: str = "numpy", threads: int = 1
     ) -> None:
         check_config(config)
-        self._begin(config, [shards(engine, threads)(config, _vector(weights, config, "weight", "weights", codes))])
+        self._begin(config, [engines.shards(engine, threads)(config, _vector(weights, config, "weight", "weights", codes))])
 
     def _begin(self, config: ThrottleConfig, shards: Sequence[Shard]) -> None:
         self._config = config
@@ -325,12 +325,12 @@ class ShardedThrottle(Throttle):
         if not all(isinstance(size, int) and size > 0 for size in counts) or sum(counts) != config.elements:
             raise ValueError(f"sizes must be positive integers with the sum elements = {config.elements}, not {list(sizes)!r}")
         whole = _vector(weights, config, "weight", "weights", codes)
-        made, parts, start = shards(engine, threads), [], 0
+        made, shards, start = engines.shards(engine, threads), [], 0
         for k, size in enumerate(counts):
             part = config.replace(elements=size, population=config.elements, seed=(config.seed + k) % (1 << 32))
-            parts.append(made(part, whole[start : start + size]))
+            shards.append(made(part, whole[start : start + size]))
             start += size
-        self._begin(config, parts)
+        self._begin(config, shards)
 
 
 def check_config(config: Any) -> None:

@@ -35,18 +35,32 @@ from ..sim.stress.speed import bare, speed
 from .outputs import Output
 
 ROUNDS = 7
+ROW = 10
 
 
-def alternately(*runs: Callable[[], Any], what: str, rounds: int = ROUNDS) -> list[list[float]]:
+def alternately(*runs: Callable[[], Any], what: str) -> list[list[float]]:
     """Seconds of each, taken in turn after one uncounted round, so that all see the same machine."""
     times: list[list[float]] = [[] for _ in runs]
-    for count in tqdm(range(rounds + 1), desc=what, leave=False):
+    for count in tqdm(range(ROUNDS + 1), desc=what, leave=False):
         for run, kept in zip(runs, times, strict=True):
             begun = time.perf_counter()
             run()
             if count:
                 kept.append(time.perf_counter() - begun)
     return times
+
+
+def in_rows(*runs: Callable[[], Any], what: str) -> list[float]:
+    """The median seconds of each, several in a row before the next one's turn, as steps follow each other in training."""
+
+    def row(run: Callable[[], Any]) -> Callable[[], None]:
+        def again() -> None:
+            for _ in range(ROW):
+                run()
+
+        return again
+
+    return [statistics.median(times) / ROW for times in alternately(*map(row, runs), what=what)]
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -112,7 +126,7 @@ def engines_against_float(elements: int) -> dict[str, float]:
     runs = {"float64": in_float64(gradients), "numpy": passes("numpy", 1)}
     if compiler() is not None:
         runs |= {"numba": passes("numba", 1), "numba_2_threads": passes("numba", 2)}
-    seconds = dict(zip(runs, map(statistics.median, alternately(*runs.values(), what="engines", rounds=3 * ROUNDS)), strict=True))
+    seconds = dict(zip(runs, in_rows(*runs.values(), what="engines"), strict=True))
     figures = {f"{name}_passes_M_weights_per_second": elements / taken / 1e6 for name, taken in seconds.items()}
     if "numba" in seconds:
         figures |= {f"numba_passes_over_{name}": seconds[name] / seconds["numba"] for name in ("float64", "numpy")}
@@ -130,7 +144,7 @@ def step_against_torch(unit: Throttle, gradients: Sequence[NDArray[Any]]) -> dic
         weights = torch.nn.Parameter(torch.zeros(gradients[0].size))
         weights.grad = torch.ones(gradients[0].size)
         runs.append(torch.optim.SGD([weights], lr=0.1).step)
-    times = [statistics.median(taken) for taken in alternately(*runs, what="a whole step", rounds=3 * ROUNDS)]
+    times = in_rows(*runs, what="a whole step")
     figures = {"numba_step_ms": times[0] * 1e3}
     return figures | (
         {"torch_sgd_step_ms": times[1] * 1e3, "numba_over_torch_sgd_time": times[0] / times[1]} if times[1:] else {}
