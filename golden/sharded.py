@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from .checkpoint import State, same
 from .config import Motion, ThrottleConfig
+from .engines import Engine, shards
 from .numbers import item
 from .rounding import on_grid, storage_dtype, values
-from .shard import Shard
 from .throttle import Exchange, Throttle, check_config
 from .together import together
 
@@ -32,7 +32,7 @@ class ShardedThrottle(Throttle):
         motion: of all shards, in the place of the one that their configurations have, where a list is given.
         held: the shards that are held here, by number, where a list is given; all by default. Vectors are then of these.
         exchange: sums integers of the held shards over all; called twice a step, with A, and with B and whether a weight moved.
-        shard: as for :class:`Throttle`.
+        engine, threads: as for :class:`Throttle`.
 
     Raises:
         ValueError: the sizes are not positive integers or do not sum to N; the shards do not belong together.
@@ -52,7 +52,8 @@ class ShardedThrottle(Throttle):
         motion: Motion | str | None = None,
         held: Sequence[int] | None = None,
         exchange: Exchange | None = None,
-        shard: Callable[..., Shard] = Shard,
+        engine: Engine = "numpy",
+        threads: int = 1,
     ) -> None:
         if isinstance(config, (list, tuple)):
             if sizes is not None:
@@ -70,8 +71,9 @@ class ShardedThrottle(Throttle):
         self._parts = [parts[k] for k in here]
         self._mixed = any(part.weight_grid is not None for part in parts)
         self._config, self._sizes = whole, [part.elements for part in self._parts]
+        make = shards(engine, threads)
         vectors = self._split(weights, "weight", "weights", codes)
-        self._begin(whole, [shard(part, vector) for part, vector in zip(self._parts, vectors, strict=True)])
+        self._begin(whole, [make(part, vector) for part, vector in zip(self._parts, vectors, strict=True)])
         if exchange is not None:
             self._exchange = exchange
 

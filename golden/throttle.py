@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from .checkpoint import State, Stateful, agree
 from .config import Source, ThrottleConfig
 from .decide import Decide
+from .engines import Engine, shards
 from .formats import Scalar
 from .numbers import Real, real, whole
 from .registers import COUNTER_BITS, FLAGS, WATCHES, Registers
@@ -90,7 +91,7 @@ class Throttle(Stateful):
         config: formats, law and size.
         weights: the initial theta, (N,): real values on the weight grid, or codes by the rule of :meth:`Datapath.step`.
         codes: whether they are codes, where the rule is not to decide it.
-        shard: what holds the elements, from a configuration and codes: another engine for the same integers.
+        engine, threads: what works on the elements, to the same bits; see :func:`~kappa_rtl.golden.engines.shards`.
     """
 
     Decide = Decide  #: its scalar part
@@ -101,11 +102,12 @@ class Throttle(Stateful):
         weights: ArrayLike,
         *,
         codes: bool | None = None,
-        shard: Callable[..., Shard] = Shard,
+        engine: Engine = "numpy",
+        threads: int = 1,
     ) -> None:
         check_config(config)
         self._config, self._sizes = config, [config.elements]
-        self._begin(config, [shard(config, *self._split(weights, "weight", "weights", codes))])
+        self._begin(config, [shards(engine, threads)(config, *self._split(weights, "weight", "weights", codes))])
 
     def _begin(self, config: ThrottleConfig, shards: Sequence[Shard]) -> None:
         self._shards = shards

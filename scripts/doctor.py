@@ -90,6 +90,7 @@ def examine() -> list[Finding]:
             False,
         ),
         ("OpenSTA", lambda: besides("sta"), "clocks of an ASIC in kappa-rtl synth", "Debian: apt-get install opensta", False),
+        ("numba", lambda: package("numba"), "compiled loops of the golden model", 'pip install "kappa-rtl[fast]"', False),
         ("pandas", lambda: package("pandas"), "data files, to_frame() of histories", "make env", True),
         ("Sphinx", lambda: package("sphinx"), "make docs", "make env", False),
     ]

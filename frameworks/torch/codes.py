@@ -105,4 +105,5 @@ def _rounded(scaled: Any, rounding: Rounding) -> Any:
 
 def values_of(codes: Any, fmt: Fixed, dtype: Any) -> Any:
     """The real values of codes, exact where the dtype holds them."""
-    return codes.to(torch.float64 if fmt.width > 24 or dtype == torch.float64 else torch.float32).mul_(2.0**-fmt.fraction_bits).to(dtype)
+    wide = torch.float64 if fmt.width > 24 or dtype == torch.float64 else torch.float32
+    return codes.to(wide).mul_(2.0**-fmt.fraction_bits).to(dtype)

@@ -29,12 +29,16 @@ class TorchShard(Shard):
     Random numbers are drawn on the host, since a generator's draws follow one another, and brought to the device.
     """
 
+    theta: Any
+    residual: Any
+    _previous: Any
+
     def __init__(self, config: ThrottleConfig, weights: Any, device: Any) -> None:
         self.config, self._device = config, torch.device(device)
         self.theta = torch.as_tensor(np.array(weights), device=self._device)
         self._previous = torch.zeros(config.elements, dtype=dtype_of(config.grids.gradient), device=self._device)
         kept = torch.zeros(config.elements, dtype=torch.int8, device=self._device)
-        self.residual = kept if config.residual_bits else None  # type: ignore[assignment]
+        self.residual = kept if config.residual_bits else None
         self._generators = LaneGenerators(config.lane_seeds) if config.stochastic else None
 
     def state_dict(self) -> State:
@@ -55,12 +59,10 @@ class TorchShard(Shard):
 
     def absorb(self, gradient: Any) -> Absorbed:
         config, source = self.config, Source(self.config.source)
-        change = gradient.long() - self._previous if source.is_curvature else gradient.long()
+        previous = self._previous.long()
+        change = gradient.long() - previous if source.is_curvature else gradient.long()
         watched = "gradient_floor" in config.watchdog
-        if source.is_projection:
-            total = -_inner(self._previous.long(), change)
-        else:
-            total = _inner(change, change)
+        total = -_inner(previous, change) if source.is_projection else _inner(change, change)
         norm = _inner(gradient.long(), gradient.long()) if watched and source.is_curvature else total
         saturated, near = _rails(gradient, config.grids.gradient)
         self._previous = gradient
@@ -88,7 +90,9 @@ class TorchShard(Shard):
         summed = _shift_round(total, widths.weight_shift, weight.rounding)
         new = _fit(summed, weight)
         if self.residual is not None:
-            self.residual = self._kept(_fallen(product, rounded, widths.update_shift), _fallen(total, summed, widths.weight_shift))
+            self.residual = self._kept(
+                _fallen(product, rounded, widths.update_shift), _fallen(total, summed, widths.weight_shift)
+            )
         low, high = weight.rails
         on_rail = (new <= low) | (new >= high) | (summed < low) | (summed > high)
         tally.weight_saturated, tally.weight_near_rail = _count(on_rail), _count(new.abs() >= weight.near_rail)

@@ -71,13 +71,13 @@ def plan_of(
     """Parameters of equal formats are one unit.
 
     Raises:
-        ValueError: formats that name nothing, a parameter that cannot be on its grid; names the pattern or parameter and the rule.
+        ValueError: formats that name nothing, a parameter that cannot be on its grid; names pattern or parameter and rule.
     """
     table = _table(formats)
     parameters = named(optimizer, model)
     gains = _gains(model, parameters)
     matched: set[str] = set()
-    units: dict[Any, list[tuple[str, Any, int, float]]] = {}
+    units: dict[str, tuple[dict[str, Any], list[Tensor]]] = {}
     for name, parameter, group in parameters:
         fields: dict[str, Any] = {}
         for pattern, own in table.items():
@@ -86,22 +86,21 @@ def plan_of(
                 fields |= own
         offset = float(fields.pop("gain_from_one", id(parameter) in gains))
         _check(name, parameter, fields, offset)
-        key: Any = name if a_tensor_a_unit else tuple(sorted((field, str(value)) for field, value in fields.items()))
-        units.setdefault((key, tuple(sorted(fields.items(), key=lambda item: item[0]))), []).append((name, parameter, group, offset))
+        key = name if a_tensor_a_unit else f"{parameter.dtype} {sorted((field, str(value)) for field, value in fields.items())}"
+        members = units.setdefault(key, (fields, []))[1]
+        place = members[-1].place + members[-1].parameter.numel() if members else 0
+        members.append(Tensor(name, parameter, group, offset, place))
     for pattern in table:
         if pattern not in matched:
             names = ", ".join(name for name, _, _ in parameters)
             raise ValueError(f"formats must name parameters, not {pattern!r}; they are {names}")
-    configs, tensors = [], []
-    for (_, fields_of), members in units.items():
-        place, own_tensors = 0, []
-        for name, parameter, group, offset in members:
-            own_tensors.append(Tensor(name, parameter, group, offset, place))
-            place += parameter.numel()
-        config = ThrottleConfig.of_law(law, elements=place, eta=eta, eta_max=eta_max, **dict(fields_of), **settings)
-        configs.append(config)
-        tensors.append(tuple(own_tensors))
-    return Plan(tuple(configs), tuple(tensors))
+    configs = tuple(
+        ThrottleConfig.of_law(
+            law, elements=sum(one.parameter.numel() for one in members), eta=eta, eta_max=eta_max, **fields, **settings
+        )
+        for fields, members in units.values()
+    )
+    return Plan(configs, tuple(tuple(members) for _, members in units.values()))
 
 
 def _table(formats: Any) -> dict[str, dict[str, Any]]:
@@ -148,7 +147,7 @@ def _check(name: str, parameter: Any, fields: Mapping[str, Any], offset: float) 
 def lines(plan: Plan) -> Sequence[str]:
     """The units in words, one a line."""
     return [
-        f"{config.elements} elements in {len(tensors)} tensors: gradient {config.grids.gradient}, direction {config.grids.direction}, "
-        f"update {config.grids.update}, weight {config.grids.weight}"
+        f"{config.elements} elements in {len(tensors)} tensors: "
+        + ", ".join(f"{name} {getattr(config.grids, name)}" for name in ("gradient", "direction", "update", "weight"))
         for config, tensors in zip(plan.configs, plan.tensors, strict=True)
     ]

@@ -1,6 +1,6 @@
 """Formats by name, for ``GlobalThrottle(optimizer, formats=presets.sq12)``; each is a table that may be changed like any other.
 
-A preset gives widths, and how an update is rounded. Where the binary points belong depends on the model: ``calibrate`` finds them.
+A preset gives widths, and how an update is rounded. Where the binary points belong depends on the model: ``calibrate`` finds out.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from ...golden.checkpoint import State
-from ...golden.engines import shards
 from ...golden.formats import Scalar
 from ...golden.training.history import FitHistory
 from ...golden.training.linear import counts, fractions
@@ -115,13 +114,13 @@ class GlobalThrottle:
                 settings=settings,
             ),
         )
-        on_device, shard = _engine(engine, threads, self.plan)
+        on_device = _on_device(engine, self.plan)
         ranks = None if process_group is None else Ranks(process_group, self.plan.configs)
         apart: dict[str, Any] = {} if ranks is None else {"elsewhere": ranks.elsewhere, "exchange": ranks.exchange}
         if ranks is not None and beside is not None:
             raise ValueError("beside must not be given with process_group: the unit beside holds no other process's shards")
         self._missing, self._on_step, self._measure, self._model = missing, on_step, measure, model
-        self.unit = Unit(self.plan, on_device=on_device, shard=shard, **apart)
+        self.unit = Unit(self.plan, on_device=on_device, engine="numpy" if on_device else engine, threads=threads, **apart)
         self.steps = self.skipped = 0
         self.history_rows: list[dict[str, float]] = []
         self._rates: list[Any] | None = None  # the user's, while the optimiser works with 1
@@ -254,13 +253,13 @@ class GlobalThrottle:
     @property
     def history(self) -> FitHistory:
         """All steps so far: ``save``, ``to_csv``, ``to_frame`` and ``plot_results`` as of any run."""
-        meta = {"throttle": [config.to_table() for config in self.unit.configs]}
+        meta = {"throttle": [shard.config.to_table() for shard in self.unit.throttle.shards]}
         return FitHistory.of_rows(self.history_rows, meta=meta)
 
     # ---------------------------------------------------------------- state
 
     def state_dict(self) -> State:
-        """Everything that the next step depends on beside the parameters, with tensors for arrays; part of the optimiser's own."""
+        """Everything that the next step depends on beside the parameters, tensors for arrays; it is in the optimiser's own."""
         return {
             "steps": self.steps,
             "skipped": self.skipped,
@@ -299,17 +298,18 @@ def _check_optimizer(optimizer: Any) -> None:
         raise ValueError("optimizer must have no other throttle: call its detach() first")
     if type(optimizer).__name__ in UNEVEN:
         names = ", ".join(UNEVEN)
-        raise ValueError(f"optimizer must take steps proportional to its rate, which {names} do not; not {type(optimizer).__name__}")
+        raise ValueError(
+            f"optimizer must take steps proportional to its rate, which {names} do not; not {type(optimizer).__name__}"
+        )
 
 
-def _engine(engine: str, threads: int, plan: Plan) -> tuple[bool, Any]:
+def _on_device(engine: str, plan: Plan) -> bool:
     devices = {tensor.parameter.device for tensors in plan.tensors for tensor in tensors}
     if len(devices) > 1:
         raise ValueError(f"parameters must be on one device, not on {', '.join(sorted(str(device) for device in devices))}")
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
-    on_device = engine == "torch" or (engine == "auto" and next(iter(devices)).type != "cpu")
-    return on_device, shards("numpy" if on_device else engine, threads)
+    return engine == "torch" or (engine == "auto" and next(iter(devices)).type != "cpu")
 
 
 def _ids(optimizer: Any) -> list[list[int]]:

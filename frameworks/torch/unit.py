@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from ...golden.config import ThrottleConfig
+from ...golden.engines import Engine
 from ...golden.formats import Fixed
 from ...golden.registers import Registers
-from ...golden.shard import Shard
 from ...golden.sharded import ShardedThrottle
 from ...golden.throttle import Exchange, Throttle
 from .codes import NotFiniteError, coded, flat, values_of
@@ -46,7 +46,7 @@ class Unit:
     """One golden unit, or shards of several formats, that hold the parameters of a plan.
 
     Args:
-        on_device: keep the integers as tensors on the parameters' device; else in numpy on the host.
+        on_device: keep the integers as tensors on the parameters' device; else on the host, by ``engine``.
         elsewhere: configurations of the shards of other processes that come before and after those of the plan.
         exchange: sums integers over all processes.
 
@@ -63,23 +63,26 @@ class Unit:
         on_device: bool = False,
         elsewhere: tuple[Sequence[ThrottleConfig], Sequence[ThrottleConfig]] = ((), ()),
         exchange: Exchange | None = None,
-        shard: Callable[..., Shard] = Shard,
+        engine: Engine = "numpy",
+        threads: int = 1,
     ) -> None:
         self.plan, self._on_device = plan, on_device
         self.device = plan.tensors[0][0].parameter.device
         self.beyond: dict[str, int] = {}
         self.edited = 0
         if on_device:
-            shard = partial(TorchShard, device=self.device)
+            engine = partial(TorchShard, device=self.device)
         starts = [_host(self._read(k)) for k in range(len(plan.configs))]
         before, after = elsewhere
         self.throttle: Throttle
         if exchange is None and len(plan.configs) == 1:
-            self.throttle = Throttle(plan.configs[0], starts[0], codes=True, shard=shard)
+            self.throttle = Throttle(plan.configs[0], starts[0], codes=True, engine=engine, threads=threads)
         else:
             held = range(len(before), len(before) + len(starts))
             configs = [*before, *plan.configs, *after]
-            self.throttle = ShardedThrottle(configs, starts, codes=True, held=held, exchange=exchange, shard=shard)
+            self.throttle = ShardedThrottle(
+                configs, starts, codes=True, held=held, exchange=exchange, engine=engine, threads=threads
+            )
         self._gradients = [self._zeros(shard.config.grids.gradient, shard.config.elements) for shard in self.throttle.shards]
         self._gradient_beyond = 0
         self._written: list[Any] = []
