@@ -12,10 +12,13 @@ from typing import Any
 import torch
 
 from ...golden.checkpoint import State
+from ...golden.engines import shards
 from ...golden.formats import Scalar
+from ...golden.shard import Shard
 from ...golden.training.history import FitHistory
 from ...golden.training.linear import counts, fractions
 from .beside import Beside
+from .compiled import CompiledUnit, can
 from .exchange import Ranks
 from .plan import Plan, lines, plan_of
 from .state import of_torch, to_torch
@@ -120,7 +123,9 @@ class GlobalThrottle:
         if ranks is not None and beside is not None:
             raise ValueError("beside must not be given with process_group: the unit beside holds no other process's shards")
         self._missing, self._on_step, self._measure, self._model = missing, on_step, measure, model
-        self.unit = Unit(self.plan, on_device=on_device, engine="numpy" if on_device else engine, threads=threads, **apart)
+        compiled = not on_device and shards(engine, threads) is not Shard and can(self.plan)
+        kind = CompiledUnit if compiled else Unit
+        self.unit = kind(self.plan, on_device=on_device, engine="numpy" if on_device else engine, threads=threads, **apart)
         self.steps = self.skipped = 0
         self.history_rows: list[dict[str, float]] = []
         self._rates: list[Any] | None = None  # the user's, while the optimiser works with 1

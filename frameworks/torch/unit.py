@@ -90,29 +90,35 @@ class Unit:
 
     def write(self) -> None:
         """Put the weights into the parameters."""
-        self._written = []
-        for shard, tensors in zip(self.throttle.shards, self.plan.tensors, strict=True):
-            values = self._values(shard.theta, shard.config.grids.weight, tensors[0].parameter)
-            for tensor, part in zip(tensors, _parts(values, tensors), strict=True):
-                if tensor.offset:
-                    part += tensor.offset
+        self._remember()
+        for written, tensors in zip(self._written, self.plan.tensors, strict=True):
+            for tensor, part in zip(tensors, _parts(written, tensors), strict=True):
                 tensor.parameter.data.copy_(part.view_as(tensor.parameter))
-            self._written.append(values)
 
     def refresh(self) -> list[str]:
         """Read parameters anew that somebody has changed since they were written, such as a loaded checkpoint; their names."""
-        found = []
-        for k, (shard, tensors) in enumerate(zip(self.throttle.shards, self.plan.tensors, strict=True)):
+        found: dict[int, list[str]] = {}
+        for k, tensors in enumerate(self.plan.tensors):
             changed = [
                 tensor.name
                 for tensor, part in zip(tensors, _parts(self._written[k], tensors), strict=True)
                 if not torch.equal(part, tensor.parameter.data.reshape(-1))
             ]
             if changed:
-                theta = self._read(k)
-                shard.theta = theta if self._on_device else _host(theta)
-                found += changed
-        if found:
+                found[k] = changed
+        return self._read_anew(found)
+
+    def _read_anew(self, changed: Mapping[int, list[str]]) -> list[str]:
+        """Read shards whose parameters were changed; the names of those that are other weights now."""
+        found = []
+        for k, names in changed.items():
+            shard, theta = self.throttle.shards[k], self._read(k)
+            if not self._on_device:
+                theta = _host(theta)
+            if bool((theta != shard.theta).any()):
+                shard.theta = theta
+                found += names
+        if changed:
             self.write()
         self.edited += len(found)
         return found
@@ -177,15 +183,18 @@ class Unit:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state of the golden unit; parameters that are others than its weights are read at the next step."""
         self.throttle.load_state_dict(state)
-        self._gradients = []
+        previous = [state["shards"][str(k)]["previous"] for k in range(len(self.plan.configs))]
+        self._gradients = [torch.as_tensor(codes, device=self.device) if self._on_device else codes for codes in previous]
+        self._remember()
+
+    def _remember(self) -> None:
+        """What the parameters are when they have been written."""
         self._written = []
-        for k, shard in enumerate(self.throttle.shards):
-            previous = state["shards"][str(k)]["previous"]
-            self._gradients.append(torch.as_tensor(previous, device=self.device) if self._on_device else previous)
-            tensors = self.plan.tensors[k]
+        for shard, tensors in zip(self.throttle.shards, self.plan.tensors, strict=True):
             values = self._values(shard.theta, shard.config.grids.weight, tensors[0].parameter)
             for tensor, part in zip(tensors, _parts(values, tensors), strict=True):
-                part += tensor.offset
+                if tensor.offset:
+                    part += tensor.offset
             self._written.append(values)
 
     def _read(self, k: int) -> Any:
@@ -219,10 +228,16 @@ def _coded(parts: Sequence[Any], tensors: Sequence[Tensor], fmt: Fixed, what: st
     try:
         return coded(flat(parts), fmt)
     except NotFiniteError as error:
-        tensor = next(tensor for tensor in reversed(tensors) if tensor.place <= error.place)
-        index = np.unravel_index(error.place - tensor.place, tuple(tensor.parameter.shape))
-        at = f"[{', '.join(str(int(i)) for i in index)}]" if tensor.parameter.ndim else ""
-        raise ValueError(f"{what} of {tensor.name}{at} must be finite, not {error.value!r}") from None
+        first = tensors[0].place if len(parts) == len(tensors) == 1 else 0
+        tensor = next(tensor for tensor in reversed(tensors) if tensor.place - first <= error.place)
+        raise not_finite(what, tensor, error.place - tensor.place + first, error.value) from None
+
+
+def not_finite(what: str, tensor: Tensor, place: int, value: float) -> ValueError:
+    """What is said of a value that is on no grid, by its place in a tensor."""
+    index = np.unravel_index(place, tuple(tensor.parameter.shape)) if tensor.parameter.ndim else ()
+    at = f"[{', '.join(str(int(i)) for i in index)}]" if index else ""
+    return ValueError(f"{what} of {tensor.name}{at} must be finite, not {value!r}")
 
 
 def angle_of(moments: tuple[float, float, float]) -> tuple[float, float, float]:
