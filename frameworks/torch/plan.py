@@ -75,7 +75,7 @@ def plan_of(
     """
     table = _table(formats)
     parameters = named(optimizer, model)
-    gains = _gains(model, parameters)
+    gains = gains_of(model, parameters)
     matched: set[str] = set()
     units: dict[str, tuple[dict[str, Any], list[Tensor]]] = {}
     for name, parameter, group in parameters:
@@ -122,7 +122,7 @@ def _table(formats: Any) -> dict[str, dict[str, Any]]:
     return table
 
 
-def _gains(model: Any | None, parameters: Iterable[tuple[str, Any, int]]) -> set[int]:
+def gains_of(model: Any | None, parameters: Iterable[tuple[str, Any, int]]) -> set[int]:
     """The gains of norm layers: by the kind of the module, or where no model is given, vectors that are all ones."""
     if model is None:
         return {id(p) for _, p, _ in parameters if p.ndim == 1 and p.numel() > 1 and bool((p.detach() == 1).all())}

@@ -164,6 +164,8 @@ class GlobalThrottle:
         if _ids(optimizer) != self._groups:
             raise ValueError("param_groups must hold the parameters that the throttle was made for: make it after the last group")
         if getattr(optimizer, "grad_scale", None) is not None:
+            # GradScaler would multiply what it finds left here into its next scale.
+            del optimizer.grad_scale, optimizer.found_inf
             raise ValueError(
                 "gradients must be unscaled before the step: call scaler.unscale_(optimizer) before scaler.step(optimizer), "
                 "which this optimiser would do itself"
