@@ -118,7 +118,9 @@ class GlobalThrottle:
             ),
         )
         on_device = _on_device(engine, self.plan)
-        ranks = None if process_group is None else Ranks(process_group, self.plan.configs)
+        if process_group is None:
+            self.plan.refuse_idle(self.plan.idle)
+        ranks = None if process_group is None else Ranks(process_group, self.plan)
         apart: dict[str, Any] = {} if ranks is None else {"elsewhere": ranks.elsewhere, "exchange": ranks.exchange}
         if ranks is not None and beside is not None:
             raise ValueError("beside must not be given with process_group: the unit beside holds no other process's shards")
