@@ -105,7 +105,7 @@ def test_metadata(wheel: zipfile.ZipFile, metadata: Message) -> None:
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in wheel.namelist())
     required = {Requirement(line) for line in metadata.get_all("Requires-Dist", [])}
     assert {req for req in required if not req.marker} == {Requirement(line) for line in PROJECT["dependencies"]}
-    assert set(metadata.get_all("Provides-Extra", [])) == {"test", "lint", "synth", "prove", "docs", "dev"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {"fast", "torch", "keras", "test", "lint", "synth", "prove", "docs", "dev"}
 
 
 def test_command(wheel: zipfile.ZipFile) -> None:
