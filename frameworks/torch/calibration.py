@@ -54,7 +54,8 @@ def calibrate(
     """Formats of so many bits for all parameters, from a short float run; model, optimiser and random state are put back.
 
     Weights get rails of four times the largest first one, gradients and proposals of four times their 99.9 % quantile, an update
-    the largest that a proposal and the largest rate can make. Gains of norm layers count from 1, as they are stored.
+    the largest that a proposal and the largest rate can make; at random it is rounded onto no finer grid than
+    the weights'. Gains of norm layers count from 1, as they are stored.
 
     Args:
         model, optimizer: as they are to be trained; without a throttle.
@@ -89,6 +90,8 @@ def calibrate(
     largest = {"weight": float(weights.abs().max()), "gradient": _quantile(gradients), "direction": _quantile(proposals)}
     integer = {name: _integer_bits(value) + ROOM for name, value in largest.items()}
     integer["update"] = _integer_bits(rate * 2.0 ** (integer["direction"] - 1))
+    if rounding == "stochastic":  # on no finer grid than the weights, whose rounding would undo it
+        integer["update"] = max(integer["update"], widths["update"] - widths["weight"] + integer["weight"])
     seen["update"] = proposals * rate
     found = Formats({"*": {}})
     found.shares = {}

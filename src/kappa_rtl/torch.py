@@ -4,7 +4,7 @@ torch itself is no dependency of the package.
 
 >>> from kappa_rtl.torch import presets
 >>> presets.sq8_stochastic["*"]["update"]
-'SQ1.7,stochastic'
+'SQ2.6,stochastic'
 """
 
 from __future__ import annotations
