@@ -13,8 +13,8 @@ Formats = dict[str, dict[str, Any]]
 def _same(bits: int, *, at_random: bool = False, **more: Any) -> Formats:
     """Everything in so many bits: gradients and directions up to 8, weights up to 2, updates up to 1.
 
-    An update that is rounded at random lies on the weights' grid: on a finer one the sum would be rounded to nearest after it, and most
-    of it undone.
+    An update that is rounded at random lies on the weights' grid: on a finer one the sum would be rounded to nearest behind
+    it, and most of it undone.
     """
     return {
         "*": {
@@ -40,7 +40,7 @@ sq12_stochastic = _same(12, at_random=True)
 """12 bits, updates rounded at random: unbiased, for a generator a lane."""
 
 sq8_stochastic = _same(8, at_random=True)
-"""8 bits, updates rounded at random: of what the direction's grid holds nothing falls away on average, for noise and a generator a lane."""
+"""8 bits, updates rounded at random: no update falls away on average, at the price of noise, and of a generator a lane."""
 
 sq8_residual = _same(8, residual_bits=4)
 """8 bits, to nearest, with 4 bits a weight of what rounding dropped: the memory of 12 bits, the words of 8."""

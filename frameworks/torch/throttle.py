@@ -30,7 +30,7 @@ KEY = "kappa_rtl"
 ENGINES = ("auto", "numpy", "numba", "torch")
 MISSING = ("keep", "zero")
 
-UNEVEN = ("LBFGS", "Rprop", "Adafactor")
+UNEVEN = ("LBFGS", "Rprop", "Adafactor", "ASGD")
 """Optimisers whose step is not proportional to their rate, so that it cannot be taken for a direction."""
 
 

@@ -468,6 +468,36 @@ def test_what_is_refused(message: str) -> None:
         REFUSED[message](model, torch.optim.SGD(model.parameters(), lr=0.1))
 
 
+OWN = [kind for kind in vars(torch.optim).values() if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OWN if kind is not torch.optim.Optimizer])
+def test_every_optimiser_of_torch_is_proportional_to_its_rate_or_refused(kind: Any) -> None:
+    from kappa_rtl.frameworks.torch.throttle import UNEVEN
+
+    found = []
+    for rate in (1.0, 0.25):
+        generator = torch.Generator().manual_seed(0)
+        weight = torch.nn.Parameter(torch.zeros(4, 3, dtype=torch.float64))
+        optimizer = kind([weight], lr=rate)
+        for _ in range(8):
+            weight.data.fill_(0.5)
+            gradient = torch.randn(4, 3, generator=generator, dtype=torch.float64)
+            weight.grad = gradient.to_sparse() if kind.__name__ == "SparseAdam" else gradient
+            optimizer.step(lambda weight=weight: weight.square().sum())
+        found.append((weight.detach() - 0.5) / rate)
+    assert kind.__name__ in UNEVEN or torch.allclose(*found, rtol=1e-9)
+
+
+def test_what_is_rounded_at_random_is_not_rounded_to_nearest_behind_it() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    found = calibrate(model, optimizer, batches(3), loss_of, 8, rounding="stochastic")
+    for table in (presets.sq12_stochastic, presets.sq8_stochastic, found):
+        config = config_of(GlobalThrottle(torch.optim.SGD(mlp().parameters(), lr=0.01), formats=table))
+        assert config.stochastic and config.grids.update.fraction_bits <= config.grids.weight.fraction_bits
+
+
 def test_a_group_added_later_is_refused() -> None:
     model = mlp()
     optimizer = torch.optim.SGD(model[0].parameters(), lr=0.1)
