@@ -96,8 +96,8 @@ panels[0].plot([], [], "o", color="grey", fillstyle="none", markersize=13, label
 panels[0].legend()
 panels[0].set(yticks=range(len(rows)), yticklabels=[f"{b} bits, {r}" for b, r in rows], xlabel="loss a letter, held out")
 panels[0].invert_yaxis()
-panels[1].set(xlabel="angle between update and intention, degrees", xlim=(0, 95))
-for axes, title in zip(panels, (f"Characters, rate {args.rate:g}", "How far rounding turns it"), strict=True):
+panels[1].set(xlabel="angle of the update, degrees", xlim=(0, 95))
+for axes, title in zip(panels, (f"What survives: characters, rate {args.rate:g}", "How far rounding turns it"), strict=True):
     axes.set_title(title, loc="left", weight="bold")
     axes.grid(color="#dddddd")
 figure.savefig(args.out, dpi=130)

@@ -14,7 +14,7 @@ from kappa_rtl.scripts.main import COMMANDS
 from support import ROOT
 
 ROOMS = ("golden", "golden/network", "golden/training", "golden/credit", "golden/protocol")
-ROOMS += ("hw/cells", "hw/lanes", "hw/scalar", "hw/units", "hw/bus")
+ROOMS += ("hw/cells", "hw/lanes", "hw/scalar", "hw/units", "hw/bus", "frameworks/torch")
 """Every module of these rooms is on a page."""
 
 

@@ -2,7 +2,7 @@
 
 - ``python`` blocks run, all of a page in order and in one namespace, in a folder of their own. What a block takes for granted
   stands before it in a comment of the page, ``<!-- setup: why`` to ``-->``, which runs too. Of the loops of ``FEWER`` only the
-  slow tests do all rounds.
+  slow tests do all rounds, and the blocks of ``ELSEWHERE`` run elsewhere.
 - ``toml`` blocks are read by the command that they are for.
 - In blocks of commands every line is checked: ``kappa-rtl`` parses the options, make knows the target, paths are there.
   Those of ``CHEAP`` run, and a bare block behind one is what it prints; the others run as slow tests, shortened as
@@ -55,6 +55,9 @@ FEWER = {
     "docs/training.md": [("epochs=100", "epochs=2"), ("epochs=100", "epochs=2")],
 }
 """By page: what stands in its Python blocks, and what makes a long loop a short one, each in its order."""
+
+ELSEWHERE = ("docs/torch.md",)
+"""Pages whose Python blocks need what is no dependency: they are compiled here, and run in tests/frameworks."""
 
 NAMED = re.compile(r"# (\w+\.toml)")
 """The first line of a configuration that the commands behind it read."""
@@ -220,6 +223,8 @@ def run(page: str, fewer: list[tuple[str, str]]) -> None:
                 while left and left[0][0] in text:
                     text = text.replace(*left.pop(0), 1)
                 code = compile("\n" * block.line + text, page, "exec")
+                if page in ELSEWHERE:
+                    continue
                 with warnings.catch_warnings(), mpl.rc_context():
                     warnings.simplefilter("ignore", TrainingWarning)  # a run may show what the unit is for
                     exec(code, names)
