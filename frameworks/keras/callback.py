@@ -34,7 +34,7 @@ class ThrottleMetrics(keras.callbacks.Callback):
         "update_angle_rad",
         "update_radius_ratio",
     )
-    """Those of the default: alpha, C, whether nothing moved, what met the rails or rounded to nothing, angle and length of what was applied."""
+    """alpha, C, whether nothing moved, shares on the rails or rounded to nothing, angle and length of what was applied."""
 
     def __init__(self, names: tuple[str, ...] = NAMES) -> None:
         super().__init__()

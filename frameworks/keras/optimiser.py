@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 UNEVEN = ("Adafactor", "Ftrl", "ScheduleFreeAdamW")
 """Optimisers whose step is not proportional to their rate, so that it cannot be taken for a direction."""
@@ -16,7 +17,7 @@ WRAPPERS = ("GlobalThrottle", "LossScaleOptimizer", "MultiOptimizer")
 
 REFUSED = {
     "use_ema": "the average would be of weights that the throttle has not decided on yet",
-    "gradient_accumulation_steps": "the throttle makes a step for every gradient: give it the mean of the batches, or larger ones",
+    "gradient_accumulation_steps": "the throttle makes a step for every gradient: give it larger batches",
 }
 """What an optimiser must not do -> why."""
 
@@ -34,7 +35,7 @@ def check_optimizer(optimizer: Any) -> None:
         raise ValueError(f"optimizer must be a keras optimiser, not {optimizer!r}")
     kind = type(optimizer).__name__
     if kind in WRAPPERS:
-        raise ValueError(f"optimizer must be one that updates weights itself, not {kind}: put that around the throttle, if at all")
+        raise ValueError(f"optimizer must be one that updates weights itself, not {kind}: put that around the throttle")
     if kind in UNEVEN:
         raise ValueError(f"optimizer must take steps proportional to its rate, which {', '.join(UNEVEN)} do not; not {kind}")
     for name, why in REFUSED.items():
@@ -57,7 +58,9 @@ def check_variables(variables: Sequence[Any]) -> None:
                 f"constraint of {variable.path} must be None, not {variable.constraint!r}: it would move weights off their grid"
             )
         if getattr(variable, "overwrite_with_gradient", False):
-            raise ValueError(f"{variable.path} must be moved by its gradient, which it is overwritten with: quantise after training")
+            raise ValueError(
+                f"{variable.path} must be moved by its gradient, which it is overwritten with: quantise after training"
+            )
 
 
 def largest_rate(optimizer: Any, eta_max: Any) -> float:
@@ -66,18 +69,15 @@ def largest_rate(optimizer: Any, eta_max: Any) -> float:
     Raises:
         ValueError: nothing names one, or it is less than the present rate, zero or not finite.
     """
-    most = eta_max
+    most, schedule = eta_max, optimizer._learning_rate
+    if most is None and isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        settings = schedule.get_config()
+        named = [settings[name] for name in RATES if settings.get(name) is not None]
+        most = max((float(rate) for value in named for rate in np.ravel(value)), default=None)
+    elif most is None and not callable(schedule):
+        most = rate_of(optimizer)
     if most is None:
-        rates = optimizer.get_config()["learning_rate"]
-        if isinstance(rates, dict):
-            settings = rates["config"] if isinstance(rates.get("config"), dict) else {}
-            named = [settings.get(name) for name in RATES]
-            rates = [rate for value in named if value is not None for rate in (value if isinstance(value, (list, tuple)) else [value])]
-            if not rates:
-                raise ValueError("eta_max must be given, the largest rate that will come, since the schedule names none")
-            most = max(map(float, rates))
-        else:
-            most = rate_of(optimizer)
+        raise ValueError("eta_max must be given, the largest rate that will come, since the schedule names none")
     if isinstance(most, bool) or not isinstance(most, (int, float)) or not 0 < most < math.inf or most < rate_of(optimizer):
         raise ValueError(f"eta_max must be at least the rate {rate_of(optimizer)!r}, finite and greater than 0, not {most!r}")
     return float(most)

@@ -1,4 +1,4 @@
-"""The throttle around a Keras optimiser: itself one, so that models are compiled, fitted, saved and loaded with it as with any."""
+"""The throttle around a Keras optimiser: itself one, with which models are compiled, fitted, saved and loaded as with any."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Log:
 class GlobalThrottle(keras.optimizers.Optimizer):  # type: ignore[misc]
     """One alpha on everything that a Keras optimiser updates, decided and applied by the golden unit in fixed point.
 
-    In a step the gradients are taken as they come, before the optimiser clips them; it makes its own step at a rate of 1, and what
-    that does to the weights is the proposal D; the unit decides alpha from the gradients' change and its own motion, moves the
-    weights by ``-alpha * eta * D`` on their grids, and they are written back. So clipping, momentum, Adam and decoupled weight
-    decay follow by themselves. eta is the optimiser's rate: a number, a schedule, or what a callback makes of it.
+    In a step the gradients are taken as they come, before the optimiser clips them; it makes its own step at a rate of 1, and
+    what that does to the weights is the proposal D; the unit decides alpha from the gradients' change and its own motion, moves
+    the weights by ``-alpha * eta * D`` on their grids, and they are written back. So clipping, momentum, Adam and decoupled
+    weight decay follow by themselves. eta is the optimiser's rate: a number, a schedule, or what a callback makes of it.
 
-    It needs Keras' torch backend, and a step that is run and not compiled (``jit_compile=False``, torch's default).
+    It needs Keras' torch backend. Where the training step is compiled (``jit_compile=True``), this part of it is run as ever.
 
     Args:
         optimizer: of Keras, new. Its momentum is kept without the rate, as torch does it.
@@ -182,7 +182,7 @@ class GlobalThrottle(keras.optimizers.Optimizer):  # type: ignore[misc]
         """
         import torch
 
-        # Where the training step is compiled (jit_compile=True), this part of it is run all the same.
+        # The unit has a state that a compiled step would not see change.
         torch.compiler.disable(self._apply)(grads, trainable_variables)
 
     def _apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None) -> None:
