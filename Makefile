@@ -17,6 +17,8 @@ PACKAGES := golden hw sim scripts frameworks
 # The first holds the path of the checkout: the scripts in an environment stop working when it moves.
 ENVIRONMENT := .venv/environment.stamp
 PROJECT := .venv/project.stamp
+FRAMEWORKS := .venv-torch/frameworks.stamp
+TORCH := .venv-torch/bin/python -m
 STALE := $(shell test "$$(cat $(ENVIRONMENT) 2>/dev/null)" = "$$(pwd -P)" && .venv/bin/python -c '' 2>/dev/null || echo FORCE)
 
 # The tests of the model and of the house, and the benches that are soon compiled.
@@ -25,7 +27,7 @@ QUICK := tests/golden tests/scripts/test_house.py tests/scripts/test_configurati
 # A make that a simulator starts is not a part of this one: it gets neither its options nor its job server.
 unexport MAKEFLAGS MFLAGS
 
-.PHONY: help env run check test test-all wheel prove coverage lint docs pages bench soak soc lock clean FORCE
+.PHONY: help env run check test test-all wheel prove coverage lint docs pages bench soak torch-test soc lock clean FORCE
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
@@ -78,6 +80,9 @@ bench: $(PROJECT) ## the speed of the golden model and of the simulations
 soak: $(PROJECT) ## ten million element updates and a million scalar steps against the golden model (some minutes)
 	$(KAPPA) soak $(ARGS)
 
+torch-test: $(FRAMEWORKS) ## the tests of the torch and Keras adapters and of their examples, in an environment of its own (1 to 6 GB)
+	$(TORCH) pytest -n auto --dist worksteal tests/frameworks tests/credit/test_torch_observed.py $(ARGS)
+
 soc: $(PROJECT) ## train on a simulated system: VexRiscv and LiteX's DMA around the unit (needs gcc-riscv64-unknown-elf)
 	.venv/bin/python examples/soc/run.py build/soc
 
@@ -92,7 +97,7 @@ lock: ## renew requirements.lock after a change in pyproject.toml (ARGS=--upgrad
 	    --quiet --output-file requirements.lock $(ARGS)
 
 clean: ## remove .venv and everything built
-	rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-torch build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find $(PACKAGES) tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(ENVIRONMENT): requirements.lock $(STALE)
@@ -108,6 +113,17 @@ $(ENVIRONMENT): requirements.lock $(STALE)
 	"$(PYTHON)" -m venv .venv
 	$(PIP) install --no-deps --requirement requirements.lock
 	@pwd -P > $@
+
+# torch and Keras on top of .venv, which is seen through a line of code in a file of paths.
+$(FRAMEWORKS): requirements-torch.lock $(PROJECT)
+	@echo "Creating .venv-torch with the versions of requirements-torch.lock (some minutes)"
+	@rm -rf .venv-torch
+	.venv/bin/python -m venv .venv-torch
+	.venv-torch/bin/python -c 'import pathlib, sysconfig; \
+	    below = sysconfig.get_path("purelib", vars={"base": str(pathlib.Path(".venv").resolve())}); \
+	    pathlib.Path(sysconfig.get_path("purelib"), "below.pth").write_text(f"import site; site.addsitedir({below!r})\n")'
+	.venv-torch/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements-torch.lock
+	@touch $@
 
 # Without isolation (setuptools is in the lock). Renewed only when what pip writes down changes: dependencies, commands, entry points.
 $(PROJECT): $(ENVIRONMENT) pyproject.toml

@@ -44,6 +44,11 @@ class Shard:
         self.residual = np.zeros(config.elements, np.int8) if config.residual_bits else None
         self._generators = LaneGenerators(config.lane_seeds) if config.stochastic else None
 
+    @property
+    def codes(self) -> NDArray[Any]:
+        """theta as an array, (N,), on whatever device it is."""
+        return self.theta
+
     def state_dict(self) -> State:
         """theta, P, the residuals and the generators, as copies; None where there are none."""
         return {

@@ -85,7 +85,7 @@ class ShardedThrottle(Throttle):
     @property
     def thetas(self) -> list[NDArray[Any]]:
         """The weights of each shard that is held, codes of its own grid."""
-        return [shard.theta for shard in self._shards]
+        return [shard.codes for shard in self._shards]
 
     def state_dict(self) -> State:
         """As that of one unit; of shards with formats of their own also the configuration of each."""

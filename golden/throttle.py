@@ -133,7 +133,7 @@ class Throttle(Stateful):
     @property
     def theta(self) -> NDArray[Any]:
         """The weights as codes, (N,)."""
-        return self._join([shard.theta for shard in self._shards], "weight")
+        return self._join([shard.codes for shard in self._shards], "weight")
 
     @property
     def weights(self) -> NDArray[np.float64]:

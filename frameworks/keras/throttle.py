@@ -133,6 +133,7 @@ class GlobalThrottle(keras.optimizers.Optimizer):  # type: ignore[misc]
             law=given.law,
             settings=given.settings,
         )
+        plan.refuse_idle(plan.idle)
         self.inner_optimizer.build(variables)
         super().build(variables)
         self.unit = unit_of(plan, given.engine, given.threads)

@@ -1,5 +1,1 @@
 """For models in torch, which is imported when something here is used and is no dependency of the package."""
-
-from .observed import Observed
-
-__all__ = ["Observed"]

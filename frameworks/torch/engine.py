@@ -41,6 +41,10 @@ class TorchShard(Shard):
         self.residual = kept if config.residual_bits else None
         self._generators = LaneGenerators(config.lane_seeds) if config.stochastic else None
 
+    @property
+    def codes(self) -> Any:
+        return _array(self.theta)
+
     def state_dict(self) -> State:
         return {
             "theta": _array(self.theta),

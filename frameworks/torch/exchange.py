@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 
 from ...golden.config import ThrottleConfig
+from .plan import Plan
 
 LIMB = 32
 """Bits of a limb: sums of 2**30 of them fit an int64."""
@@ -22,18 +23,19 @@ class Ranks:
 
     Args:
         group: the process group; every process makes its throttle, with the same law.
-        configs: the shards that are held here.
+        plan: of the tensors that are held here, a shard each.
 
     Attributes:
         elsewhere: the shards of the processes before this one, and of those behind it.
     """
 
-    def __init__(self, group: Any, configs: Sequence[ThrottleConfig]) -> None:
+    def __init__(self, group: Any, plan: Plan) -> None:
         self._group = group
         rank, size = dist.get_rank(group), dist.get_world_size(group)
         told: list[Any] = [None] * size
-        dist.all_gather_object(told, [config.to_table() for config in configs], group=group)
-        all_configs = [[ThrottleConfig.from_table(table) for table in tables] for tables in told]
+        dist.all_gather_object(told, ([config.to_table() for config in plan.configs], set(plan.idle)), group=group)
+        plan.refuse_idle(sorted(set.intersection(*(idle for _, idle in told))))
+        all_configs = [[ThrottleConfig.from_table(table) for table in tables] for tables, _ in told]
         before = [config for held in all_configs[:rank] for config in held]
         after = [config for held in all_configs[rank + 1 :] for config in held]
         self.elsewhere = (before, after)

@@ -36,10 +36,17 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Plan:
-    """The units, in the order of their first parameters, and the tensors of each."""
+    """The units, in the order of their first parameters, and the tensors of each; patterns that name no parameter."""
 
     configs: tuple[ThrottleConfig, ...]
     tensors: tuple[tuple[Tensor, ...], ...]
+    idle: tuple[str, ...] = ()
+
+    def refuse_idle(self, idle: Iterable[str]) -> None:
+        """Raise an error for the first of these patterns, if there is any."""
+        for pattern in idle:
+            names = ", ".join(tensor.name for members in self.tensors for tensor in members)
+            raise ValueError(f"formats must name parameters, not {pattern!r}; they are {names}")
 
 
 def named(optimizer: Any, model: Any | None) -> list[tuple[str, Any, int]]:
@@ -71,12 +78,12 @@ def plan_of(
     """Parameters of equal formats are one unit.
 
     Raises:
-        ValueError: formats that name nothing, a parameter that cannot be on its grid; names pattern or parameter and rule.
+        ValueError: a field that formats have not, a parameter that cannot be on its grid; names pattern or parameter and rule.
     """
     parameters = named(optimizer, model)
     return plan_of_parameters(
         parameters,
-        gains=_gains(model, parameters),
+        gains=gains_of(model, parameters),
         formats=formats,
         a_tensor_a_unit=a_tensor_a_unit,
         eta=eta,
@@ -117,17 +124,14 @@ def plan_of_parameters(
         members = units.setdefault(key, (fields, []))[1]
         place = members[-1].place + members[-1].parameter.numel() if members else 0
         members.append(Tensor(name, parameter, group, offset, place))
-    for pattern in table:
-        if pattern not in matched:
-            names = ", ".join(name for name, _, _ in parameters)
-            raise ValueError(f"formats must name parameters, not {pattern!r}; they are {names}")
     configs = tuple(
         ThrottleConfig.of_law(
             law, elements=sum(one.parameter.numel() for one in members), eta=eta, eta_max=eta_max, **fields, **settings
         )
         for fields, members in units.values()
     )
-    return Plan(configs, tuple(tuple(members) for _, members in units.values()))
+    idle = tuple(pattern for pattern in table if pattern not in matched)
+    return Plan(configs, tuple(tuple(members) for _, members in units.values()), idle)
 
 
 def table_of(formats: Any) -> dict[str, dict[str, Any]]:
@@ -153,7 +157,7 @@ def table_of(formats: Any) -> dict[str, dict[str, Any]]:
     return table
 
 
-def _gains(model: Any | None, parameters: Iterable[tuple[str, Any, int]]) -> set[int]:
+def gains_of(model: Any | None, parameters: Iterable[tuple[str, Any, int]]) -> set[int]:
     """The gains of norm layers: by the kind of the module, or where no model is given, vectors that are all ones."""
     if model is None:
         return {id(p) for _, p, _ in parameters if p.ndim == 1 and p.numel() > 1 and bool((p.detach() == 1).all())}

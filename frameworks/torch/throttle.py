@@ -117,7 +117,9 @@ class GlobalThrottle:
                 settings=settings,
             ),
         )
-        ranks = None if process_group is None else Ranks(process_group, self.plan.configs)
+        if process_group is None:
+            self.plan.refuse_idle(self.plan.idle)
+        ranks = None if process_group is None else Ranks(process_group, self.plan)
         apart: dict[str, Any] = {} if ranks is None else {"elsewhere": ranks.elsewhere, "exchange": ranks.exchange}
         if ranks is not None and beside is not None:
             raise ValueError("beside must not be given with process_group: the unit beside holds no other process's shards")
@@ -161,6 +163,8 @@ class GlobalThrottle:
         if _ids(optimizer) != self._groups:
             raise ValueError("param_groups must hold the parameters that the throttle was made for: make it after the last group")
         if getattr(optimizer, "grad_scale", None) is not None:
+            # GradScaler would multiply what it finds left here into its next scale.
+            del optimizer.grad_scale, optimizer.found_inf
             raise ValueError(
                 "gradients must be unscaled before the step: call scaler.unscale_(optimizer) before scaler.step(optimizer), "
                 "which this optimiser would do itself"

@@ -71,7 +71,7 @@ def pins() -> dict[str, Requirement]:
 
 def test_wheel_holds_the_tree_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     expected = {f"kappa_rtl/{path.relative_to(ROOT).as_posix()}" for folder in FOLDERS for path in files_of(ROOT / folder)}
-    expected |= {"kappa_rtl/__init__.py", "kappa_rtl/py.typed", "kappa_rtl/torch.py"}
+    expected |= {"kappa_rtl/__init__.py", "kappa_rtl/py.typed", "kappa_rtl/keras.py", "kappa_rtl/torch.py"}
     built = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert sorted(expected - built) == [], "in the tree, not in the wheel: see packages and package-data in pyproject.toml"
     assert sorted(built - expected) == [], "in the wheel, not in the tree"
@@ -105,7 +105,17 @@ def test_metadata(wheel: zipfile.ZipFile, metadata: Message) -> None:
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in wheel.namelist())
     required = {Requirement(line) for line in metadata.get_all("Requires-Dist", [])}
     assert {req for req in required if not req.marker} == {Requirement(line) for line in PROJECT["dependencies"]}
-    assert set(metadata.get_all("Provides-Extra", [])) == {"test", "lint", "synth", "prove", "docs", "dev"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {
+        "fast",
+        "torch",
+        "keras",
+        "test",
+        "lint",
+        "synth",
+        "prove",
+        "docs",
+        "dev",
+    }
 
 
 def test_command(wheel: zipfile.ZipFile) -> None:

@@ -1,0 +1,160 @@
+"""Where the binary points of a model belong: a short run in float, and the shares of what its formats do not hold."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+
+from .plan import gains_of, named
+
+QUANTILE = 0.999
+"""Of gradients and of the optimiser's proposals that is to lie within a quarter of the rails."""
+
+ROOM = 2
+"""Bits above that quantile, and above the largest first weight."""
+
+LEAST, MOST = -30, 12
+"""Integer bits of a format: a gradient that is nothing but noise of float asks for fewer than any grid has."""
+
+
+class Formats(dict[str, dict[str, Any]]):
+    """Formats for ``GlobalThrottle``, and what was seen.
+
+    Attributes:
+        shares: format -> ``beyond``, the share of what was seen that lies beyond its rails, and ``lost``, the share that is not
+            zero and below half an ulp; weights are those of the beginning.
+    """
+
+    shares: dict[str, dict[str, float]]
+
+    def __str__(self) -> str:
+        lines = []
+        for pattern, fields in self.items():
+            lines.append(f"{pattern}: " + ", ".join(f"{name} {value}" for name, value in fields.items()))
+        for name, share in self.shares.items():
+            lines.append(f"  {name}: {share['beyond']:.2%} beyond the rails, {share['lost']:.2%} below half an ulp")
+        return "\n".join(lines)
+
+
+def calibrate(
+    model: Any,
+    optimizer: Any,
+    batches: Iterable[Any],
+    loss: Callable[[Any, Any], Any],
+    bits: int | Mapping[str, int] = 12,
+    *,
+    steps: int = 20,
+    **fields: Any,
+) -> Formats:
+    """Formats of so many bits for all parameters, from a short float run; model, optimiser and random state are put back.
+
+    Weights get rails of four times the largest first one, gradients and proposals of four times their 99.9 % quantile, an update
+    the largest that a proposal and the largest rate can make. Gains of norm layers count from 1, as they are stored.
+
+    Args:
+        model, optimizer: as they are to be trained; without a throttle.
+        batches: what ``loss`` takes, at least one.
+        loss: ``loss(model, batch)``, a tensor of one element.
+        bits: of every format, or of ``gradient``, ``weight``, ``update`` and ``direction`` each.
+        steps: of the run, at most.
+        fields: further fields of the formats, such as ``residual_bits``; of ``rounding`` the update's mode.
+
+    Raises:
+        ValueError: names the argument, the value and the rule.
+
+    Example::
+
+        formats = calibrate(model, optimizer, loader, lambda m, b: F.cross_entropy(m(b[0]), b[1]), 8, rounding="stochastic")
+        throttle = GlobalThrottle(optimizer, model=model, formats=formats)
+    """
+    names = ("gradient", "weight", "update", "direction")
+    widths = {name: bits if isinstance(bits, int) else bits.get(name, 0) for name in names}
+    for name, width in widths.items():
+        if isinstance(width, bool) or not isinstance(width, int) or not 4 <= width <= 32:
+            raise ValueError(f"bits of {name} must be an integer from 4 to 32, not {width!r}")
+    if getattr(optimizer, "_kappa_rtl", None) is not None:
+        raise ValueError("optimizer must have no throttle yet: calibrate first")
+    rounding = fields.pop("rounding", None)
+    parameters = named(optimizer, model)
+    gains = gains_of(model, parameters)
+    weights = torch.cat([(p.detach() - float(id(p) in gains)).reshape(-1).float() for _, p, _ in parameters])
+    rate = max(float(group.get(name, 0)) for group in optimizer.param_groups for name in ("lr", "initial_lr", "max_lr"))
+    gradients, proposals = _run(model, optimizer, batches, loss, steps, [p for _, p, _ in parameters])
+    seen = {"gradient": gradients, "weight": weights, "direction": proposals}
+    largest = {"weight": float(weights.abs().max()), "gradient": _quantile(gradients), "direction": _quantile(proposals)}
+    integer = {name: _integer_bits(value) + ROOM for name, value in largest.items()}
+    integer["update"] = _integer_bits(rate * 2.0 ** (integer["direction"] - 1))
+    seen["update"] = proposals * rate
+    found = Formats({"*": {}})
+    found.shares = {}
+    for name in names:
+        places = max(LEAST, min(MOST, integer[name]))
+        text = f"SQ{places}.{widths[name] - places}"
+        found["*"][name] = f"{text},{rounding}" if name == "update" and rounding else text
+        ulp, rail = 2.0 ** (places - widths[name]), 2.0 ** (places - 1)
+        size = seen[name].abs()
+        found.shares[name] = {
+            "beyond": float((size >= rail).float().mean()),
+            "lost": float(((size < ulp / 2) & (size > 0)).float().mean()),
+        }
+    found["*"] |= fields
+    return found
+
+
+def _run(
+    model: Any, optimizer: Any, batches: Iterable[Any], loss: Callable[[Any, Any], Any], steps: int, parameters: list[Any]
+) -> tuple[Any, Any]:
+    """Gradients and proposals of a short run, each one vector; everything is put back."""
+    before = copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict())
+    training, random = model.training, torch.get_rng_state()
+    kept = [None if p.grad is None else p.grad.clone() for p in parameters]
+    gradients, proposals = [], []
+    try:
+        for batch in itertools.islice(batches, steps):
+            optimizer.zero_grad()
+            loss(model, batch).backward()
+            here = [p for p in parameters if p.grad is not None]
+            gradients += [(p.grad.to_dense() if p.grad.is_sparse else p.grad).reshape(-1).float() for p in here]
+            old = [p.detach().clone() for p in here]
+            rates = [group["lr"] for group in optimizer.param_groups]
+            rate_of = {id(p): float(group["lr"]) for group in optimizer.param_groups for p in group["params"]}
+            for group in optimizer.param_groups:
+                group["lr"] = torch.ones_like(group["lr"]) if isinstance(group["lr"], torch.Tensor) else 1.0
+            optimizer.step()
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+            most = max(rate_of.values()) or 1.0
+            for p, former in zip(here, old, strict=True):
+                proposal = former - p.detach()
+                p.data.copy_(former - rate_of[id(p)] * proposal)
+                proposals.append(proposal.reshape(-1).float() * (rate_of[id(p)] / most))
+    finally:
+        model.load_state_dict(before[0])
+        optimizer.load_state_dict(before[1])
+        model.train(training)
+        torch.set_rng_state(random)
+        for p, gradient in zip(parameters, kept, strict=True):
+            p.grad = gradient
+    if not gradients:
+        raise ValueError("batches must give at least one batch with a gradient, not none")
+    return torch.cat(gradients), torch.cat(proposals)
+
+
+def _quantile(values: Any) -> float:
+    """The quantile of the magnitudes that are not zero; of 1 where all are."""
+    size = values.abs()
+    size = size[size > 0]
+    if not size.numel():
+        return 1.0
+    # torch.quantile takes 16 million elements at most; a sorted place needs no such bound.
+    return float(torch.kthvalue(size, max(1, math.ceil(QUANTILE * size.numel())))[0])
+
+
+def _integer_bits(value: float) -> int:
+    """The integer bits, sign and all, of the least format that reaches a value."""
+    return math.floor(math.log2(value)) + 2 if value > 0 else LEAST

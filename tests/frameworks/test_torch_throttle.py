@@ -1,0 +1,546 @@
+"""The throttle on torch optimisers against the golden unit, step by step; where there is no torch the tests are skipped."""
+
+from __future__ import annotations
+
+import copy
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kappa_rtl.golden.config import ThrottleConfig
+from kappa_rtl.golden.engines import shards
+from kappa_rtl.golden.rounding import quantise, values
+from kappa_rtl.golden.shard import Shard
+from kappa_rtl.golden.throttle import Throttle
+from support.strategies import exactly
+
+torch = pytest.importorskip("torch", reason="needs torch: make torch-test has an environment with it")
+
+from kappa_rtl.torch import BesideError, GlobalThrottle, calibrate, presets  # noqa: E402
+
+F = torch.nn.functional
+ENGINES = ["numpy", "torch", "numba"] if shards("auto", 1) is not Shard else ["numpy", "torch"]
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*weights lie beyond the rails")
+
+
+def mlp() -> Any:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.LayerNorm(8), torch.nn.GELU(), torch.nn.Linear(8, 3))
+
+
+class Residual(torch.nn.Module):  # type: ignore[misc,name-defined]
+    """A small network of the kind of a ResNet: convolutions, batch norms, a sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.norm = torch.nn.Conv2d(1, 4, 3, padding=1, bias=False), torch.nn.BatchNorm2d(4)
+        self.inner, self.second = torch.nn.Conv2d(4, 4, 3, padding=1, bias=False), torch.nn.BatchNorm2d(4)
+        self.head = torch.nn.Linear(4, 3)
+
+    def forward(self, x: Any) -> Any:
+        h = F.relu(self.norm(self.stem(x.reshape(-1, 1, 2, 3))))
+        return self.head((h + F.relu(self.second(self.inner(h)))).mean((2, 3)))
+
+
+class Tied(torch.nn.Module):  # type: ignore[misc,name-defined]
+    """A transformer layer between an embedding and its own transpose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = torch.nn.Embedding(7, 8)
+        self.layer = torch.nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        self.head = torch.nn.Linear(8, 7, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, x: Any) -> Any:
+        tokens = (x.abs() * 10).long() % 7
+        return self.head(self.layer(self.embedding(tokens))).mean(1)[:, :3]
+
+
+MODELS: dict[str, Callable[[], Any]] = {"mlp": mlp, "residual": Residual, "tied": Tied}
+OPTIMISERS: dict[str, Callable[[Any], Any]] = {
+    "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.25),
+    "momentum": lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-3),
+    "adamw": lambda parameters: torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.1),
+}
+
+
+def batches(count: int, seed: int = 1) -> Iterator[tuple[Any, Any]]:
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(count):
+        x = torch.randn(16, 6, generator=generator)
+        yield x, (x[:, 0] > 0).long() + (x[:, 1] > 0).long()
+
+
+def loss_of(model: Any, batch: tuple[Any, Any]) -> Any:
+    return F.cross_entropy(model(batch[0]), batch[1])
+
+
+def train(model: Any, optimizer: Any, data: Iterator[tuple[Any, Any]]) -> None:
+    for batch in data:
+        optimizer.zero_grad()
+        loss_of(model, batch).backward()
+        optimizer.step()
+
+
+def flat(tensors: Any) -> Any:
+    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors]).double().numpy()
+
+
+class Twin:
+    """The same training by hand: a float copy of model and optimiser proposes, a golden unit moves the weights."""
+
+    def __init__(self, model: Any, make: Callable[[Any], Any], config: ThrottleConfig, gains: Any = ()) -> None:
+        self.model, self.config = copy.deepcopy(model), config
+        self.optimizer = make(self.model.parameters())
+        self.parameters = list(self.model.parameters())
+        self.offset = np.concatenate([np.full(p.numel(), float(name in gains)) for name, p in self.model.named_parameters()])
+        start = quantise(flat(self.parameters) - self.offset, config.grids.weight)
+        self.unit = Throttle(config, start, codes=True)
+        self.put()
+
+    def put(self) -> None:
+        whole, place = values(self.unit.theta, self.config.grids.weight) + self.offset, 0
+        for p in self.parameters:
+            part = torch.from_numpy(whole[place : place + p.numel()]).reshape(p.shape)
+            p.data.copy_(part)
+            place += p.numel()
+
+    def step(self, batch: tuple[Any, Any], rate: float | None = None) -> Any:
+        self.optimizer.zero_grad()
+        loss_of(self.model, batch).backward()
+        gradient = quantise(flat([p.grad for p in self.parameters]), self.config.grids.gradient)
+        before = [p.detach().clone() for p in self.parameters]
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        for group in self.optimizer.param_groups:
+            group["lr"] = 1.0
+        self.optimizer.step()
+        for group, former in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = former
+        proposal = flat([old - p.detach() for old, p in zip(before, self.parameters, strict=True)])
+        self.unit.set_rate(rates[0] if rate is None else rate)
+        record = self.unit.step(gradient, quantise(proposal, self.config.grids.direction), codes=True)
+        self.put()
+        return record
+
+
+def config_of(throttle: Any) -> ThrottleConfig:
+    (config,) = throttle.plan.configs
+    return config
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("formats", ["sq16", "sq8", "sq8_stochastic", "sq8_residual"])
+@pytest.mark.parametrize("kind", OPTIMISERS)
+@pytest.mark.parametrize("name", MODELS)
+def test_it_is_the_golden_unit_to_the_bit(name: str, kind: str, formats: str, engine: str) -> None:
+    if engine != "numpy" and name != "mlp":
+        pytest.skip("other engines are compared on the first model")
+    model = MODELS[name]()
+    twin_model = copy.deepcopy(model)
+    optimizer = OPTIMISERS[kind](model.parameters())
+    throttle = GlobalThrottle(optimizer, model=model, formats=formats, engine=engine, chi=0.5)
+    gains = [tensor.name for tensors in throttle.plan.tensors for tensor in tensors if tensor.offset]
+    assert len(gains) == {"mlp": 1, "residual": 2, "tied": 2}[name]
+    twin = Twin(twin_model, OPTIMISERS[kind], config_of(throttle), gains)
+    for batch in batches(12):
+        optimizer.zero_grad()
+        loss_of(model, batch).backward()
+        optimizer.step()
+        record = twin.step(batch)
+        metrics = throttle.metrics()
+        assert np.array_equal(np.asarray(throttle.unit.throttle.theta), record.theta)
+        assert metrics["throttle/alpha"] == float(record.registers.alpha)
+        assert metrics["throttle/curvature"] == float(record.registers.curvature)
+        assert np.array_equal(flat(model.parameters()), flat(twin.model.parameters()))
+
+
+def test_the_engines_and_units_agree_where_formats_differ() -> None:
+    table = {"*": {"weight": "SQ2.10", "update": "SQ1.11"}, "0.*": {"weight": "SQ3.5", "gradient": "SQ4.4", "residual_bits": 3}}
+    found = []
+    for engine in ENGINES:
+        model = mlp()
+        optimizer = OPTIMISERS["momentum"](model.parameters())
+        throttle = GlobalThrottle(optimizer, model=model, formats=table, engine=engine)
+        train(model, optimizer, batches(15))
+        found.append((flat(model.parameters()), throttle.metrics()))
+        assert len(throttle.plan.configs) == 2 and str(throttle.unit.throttle.config.motion) == "intended"
+        assert "2 unit(s)" in repr(throttle)
+    for theta, metrics in found[1:]:
+        assert np.array_equal(theta, found[0][0])
+        for key, value in metrics.items():
+            assert value == pytest.approx(found[0][1][key], rel=1e-5, abs=1e-6) or "update_" in key
+
+
+def test_every_weight_is_on_its_grid_and_gains_count_from_one() -> None:
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    GlobalThrottle(optimizer, model=model, formats={"*": {"weight": "SQ2.6"}, "1.weight": {"weight": "SQ1.6"}})
+    train(model, optimizer, batches(10))
+    for name, parameter in model.named_parameters():
+        scaled = parameter.detach().numpy() * 2**6
+        assert np.array_equal(scaled, np.rint(scaled)), name
+    assert model[1].weight.max() < 2 and not bool((model[1].weight == 1).all())
+
+
+@pytest.mark.parametrize("told", [{}, {"1.weight": {"gain_from_one": False}}])
+def test_gains_are_found_without_a_model_too(told: dict[str, Any]) -> None:
+    optimizer = torch.optim.SGD(mlp().named_parameters(), lr=0.1)
+    throttle = GlobalThrottle(optimizer, formats=told)
+    offsets = {tensor.name: tensor.offset for tensors in throttle.plan.tensors for tensor in tensors}
+    assert offsets == dict.fromkeys(offsets, 0.0) | {"1.weight": 0.0 if told else 1.0}
+
+
+def test_schedulers_from_zero_and_groups_with_rates_of_their_own() -> None:
+    model = mlp()
+    groups = [{"params": list(model[0].parameters()), "lr": 0.1}, {"params": list(model[3].parameters()), "lr": 0.02}]
+    optimizer = torch.optim.SGD(groups)
+    throttle = GlobalThrottle(optimizer, measure=0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, step / 4))
+    seen, start = [], flat(model.parameters())
+    for batch in batches(6):
+        optimizer.zero_grad()
+        loss_of(model, batch).backward()
+        optimizer.step()
+        seen.append(throttle.metrics()["throttle/learning_rate"])
+        if len(seen) == 1:
+            assert np.array_equal(flat(model.parameters()), start), "a rate of 0 moved a weight"
+        schedule.step()
+    assert seen == [0, 0.025, 0.05, pytest.approx(0.075), 0.1, 0.1]
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.02]
+
+
+def test_a_group_with_a_tenth_of_the_rate_moves_a_tenth() -> None:
+    one, other = torch.nn.Parameter(torch.zeros(4)), torch.nn.Parameter(torch.zeros(4))
+    optimizer = torch.optim.SGD([{"params": [one], "lr": 0.5}, {"params": [other], "lr": 0.0625}])
+    GlobalThrottle(optimizer, chi=100)
+    one.grad = other.grad = torch.full((4,), 0.5)
+    optimizer.step()
+    assert one.tolist() == [-0.25] * 4 and other.tolist() == [-0.03125] * 4
+
+
+def test_closures_give_their_loss_and_gradients() -> None:
+    model, other = mlp(), mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    throttle = GlobalThrottle(optimizer)
+    plain = torch.optim.SGD(other.parameters(), lr=0.1)
+    GlobalThrottle(plain)
+    for batch in batches(5):
+
+        def closure(batch: Any = batch) -> Any:
+            optimizer.zero_grad()
+            loss = loss_of(model, batch)
+            loss.backward()
+            return loss
+
+        assert float(optimizer.step(closure).detach()) > 0
+    train(other, plain, batches(5))
+    assert throttle.steps == 5
+    assert np.array_equal(flat(model.parameters()), flat(other.parameters()))
+
+
+def test_a_closure_that_fails_leaves_the_rate_as_it_was() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    GlobalThrottle(optimizer)
+
+    def closure() -> Any:
+        raise RuntimeError("no data")
+
+    with pytest.raises(RuntimeError, match="no data"):
+        optimizer.step(closure)
+    assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("missing", ["keep", "zero"])
+def test_frozen_and_missing_gradients(missing: str, engine: str) -> None:
+    model = mlp()
+    model[0].weight.requires_grad_(False)
+    optimizer = torch.optim.SGD(model.named_parameters(), lr=0.1)
+    throttle = GlobalThrottle(optimizer, missing=missing, engine=engine)
+    frozen = model[0].weight.detach().clone()
+    data = list(batches(3))
+    train(model, optimizer, iter(data[:2]))
+    assert bool((model[0].weight == frozen).all())
+    kept = {tensor.name: tensor for tensor in throttle.plan.tensors[0]}["3.bias"]
+    before = np.asarray(throttle.unit._gradients[0])[kept.place :].copy()
+    optimizer.zero_grad()
+    loss_of(model, data[2]).backward()
+    model[3].bias.grad = None
+    optimizer.step()
+    after = np.asarray(throttle.unit._gradients[0])[kept.place :]
+    assert np.array_equal(after, before) if missing == "keep" else not after.any()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_sparse_gradients(engine: str) -> None:
+    torch.manual_seed(0)
+    dense, sparse = torch.nn.Embedding(9, 4), torch.nn.Embedding(9, 4, sparse=True)
+    sparse.weight.data.copy_(dense.weight.data)
+    for table in (dense, sparse):
+        optimizer = torch.optim.SGD(table.parameters(), lr=0.1)
+        GlobalThrottle(optimizer, engine=engine)
+        for rows in ([1, 2, 2], [0, 8, 1]):
+            optimizer.zero_grad()
+            table(torch.tensor(rows)).square().sum().backward()
+            optimizer.step()
+    assert bool((dense.weight == sparse.weight).all())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_weights_edited_between_steps_are_read_anew(engine: str) -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.named_parameters(), lr=0.1)
+    throttle = GlobalThrottle(optimizer, engine=engine)
+    train(model, optimizer, batches(2))
+    with torch.no_grad():
+        model[3].bias.fill_(0.3)
+    with pytest.warns(UserWarning, match="^3.bias was changed between two steps, and is read anew"):
+        train(model, optimizer, batches(1))
+    assert throttle.unit.edited == 1 and abs(float(model[3].bias.detach().mean()) - 0.3) < 0.1
+    model.load_state_dict(copy.deepcopy(model.state_dict()))  # the same weights are no edit
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(model, optimizer, batches(1))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("formats", ["sq12", "sq8_stochastic", "sq8_residual"])
+def test_a_run_that_is_resumed_is_the_run(formats: str, engine: str, tmp_path: Path) -> None:
+    def made() -> tuple[Any, Any, Any]:
+        model = mlp()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+        return model, optimizer, GlobalThrottle(optimizer, model=model, formats=formats, engine=engine)
+
+    model, optimizer, throttle = made()
+    data = list(batches(12))
+    train(model, optimizer, iter(data[:6]))
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "checkpoint.pt")
+    train(model, optimizer, iter(data[6:]))
+    other, again, resumed = made()
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    again.load_state_dict(state["optimizer"])
+    other.load_state_dict(state["model"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(other, again, iter(data[6:]))
+    assert np.array_equal(flat(model.parameters()), flat(other.parameters()))
+    assert resumed.metrics() == throttle.metrics() and resumed.steps == throttle.steps == 12
+
+
+def test_a_state_of_other_formats_is_refused_and_a_plain_one_said() -> None:
+    model, other, plain = mlp(), mlp(), mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    GlobalThrottle(optimizer, formats="sq12")
+    strange = torch.optim.SGD(other.parameters(), lr=0.1)
+    throttle = GlobalThrottle(strange, formats="sq16")
+    train(other, strange, batches(2))
+    theta = flat(other.parameters())
+    with pytest.raises(ValueError, match=r"gradient must be 'SQ4\.12"):
+        strange.load_state_dict(optimizer.state_dict())
+    assert np.array_equal(flat(other.parameters()), theta) and throttle.steps == 2
+    with pytest.warns(UserWarning, match="the checkpoint has no state of a throttle"):
+        strange.load_state_dict(torch.optim.SGD(plain.parameters(), lr=0.1).state_dict())
+
+
+def test_grad_scaler_skips_and_overflow_is_found_before_the_inner_step() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.named_parameters(), lr=0.1, momentum=0.9)
+    throttle = GlobalThrottle(optimizer)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    for number, batch in enumerate(batches(4)):
+        optimizer.zero_grad()
+        loss = loss_of(model, batch)
+        scaler.scale(loss * (float("inf") if number == 1 else 1)).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    assert throttle.steps == 3
+    before, momentum = flat(model.parameters()), copy.deepcopy(optimizer.state_dict()["state"])
+    model[3].bias.grad[1] = float("nan")
+    with pytest.raises(ValueError, match=exactly("gradient of 3.bias[1] must be finite, not nan")):
+        optimizer.step()
+    assert np.array_equal(flat(model.parameters()), before) and throttle.steps == 3
+    for key, state in optimizer.state_dict()["state"].items():
+        assert bool((state["momentum_buffer"] == momentum[key]["momentum_buffer"]).all())
+    assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+def test_a_fused_optimiser_is_asked_to_unscale() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.named_parameters(), lr=0.1, fused=True)
+    throttle = GlobalThrottle(optimizer)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    (batch,) = batches(1)
+    scaler.scale(loss_of(model, batch)).backward()
+    with pytest.raises(ValueError, match=r"^gradients must be unscaled before the step: call scaler.unscale_\(optimizer\)"):
+        scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad()
+    scaler.scale(loss_of(model, batch)).backward()
+    scaler.unscale_(optimizer)
+    scaler.step(optimizer)
+    scaler.update()
+    assert throttle.steps == 1
+    optimizer.zero_grad()
+    scaler.scale(loss_of(model, batch) * float("inf")).backward()
+    scaler.unscale_(optimizer)
+    theta = flat(model.parameters())
+    scaler.step(optimizer)
+    assert (throttle.steps, throttle.skipped) == (1, 1) and np.array_equal(flat(model.parameters()), theta)
+
+
+def test_metrics_history_and_on_step(tmp_path: Path) -> None:
+    seen: list[dict[str, float]] = []
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
+    throttle = GlobalThrottle(optimizer, formats="sq8", on_step=seen.append, measure=2)
+    assert throttle.metrics() == {}
+    train(model, optimizer, batches(6))
+    assert len(seen) == 6 and seen[-1] == throttle.metrics()
+    assert ["throttle/update_angle_rad" in row for row in seen] == [True, False] * 3
+    history = throttle.history
+    assert history.steps == 6 and history["alpha_applied"][0] == seen[0]["throttle/alpha_applied"]
+    assert history.plot_results(tmp_path / "run.png") is not None and (tmp_path / "run.png").stat().st_size > 10_000
+    history.save(tmp_path / "run.npz")
+
+
+def test_the_angle_and_length_are_those_of_the_change() -> None:
+    for engine in ENGINES:
+        weight = torch.nn.Parameter(torch.tensor([0.5, 0.25]))
+        optimizer = torch.optim.SGD([weight], lr=0.5)
+        throttle = GlobalThrottle(optimizer, formats={"*": {"weight": "SQ2.4", "update": "SQ2.4"}}, engine=engine)
+        weight.grad = torch.tensor([0.5, 0.03])  # the second rounds to nothing
+        optimizer.step()
+        metrics = throttle.metrics()
+        assert metrics["throttle/update_angle_rad"] == pytest.approx(np.arctan(0.03 / 0.5), rel=1e-5)
+        assert metrics["throttle/update_radius_ratio"] == pytest.approx(0.5 / np.hypot(0.5, 0.03), rel=1e-5)
+        assert metrics["throttle/update_underflow"] == 0.5
+
+
+def test_calibrate_puts_everything_back_and_gives_formats_that_hold() -> None:
+    model = Residual()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    train(model, optimizer, batches(2))
+    before, state = copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict())
+    formats = calibrate(model, optimizer, batches(30), loss_of, 10, rounding="stochastic", residual_bits=2)
+    assert all(bool((before[name] == tensor).all()) for name, tensor in model.state_dict().items())
+    after = optimizer.state_dict()
+    assert after["param_groups"] == state["param_groups"] and set(after["state"]) == set(state["state"])
+    assert formats["*"]["update"].endswith(",stochastic") and formats["*"]["residual_bits"] == 2
+    assert formats.shares["weight"]["beyond"] == 0 and formats.shares["gradient"]["beyond"] <= 0.001
+    assert "beyond the rails" in str(formats)
+    throttle = GlobalThrottle(optimizer, model=model, formats=formats)
+    train(model, optimizer, batches(5))
+    assert throttle.metrics()["throttle/gradient_overflow_fraction"] <= 0.001
+
+
+REFUSED: dict[str, Callable[[Any, Any], Any]] = {
+    "optimizer must be a torch optimiser, not Sequential(": lambda m, o: GlobalThrottle(m),
+    "optimizer must take steps proportional to its rate, which": lambda m, o: GlobalThrottle(torch.optim.LBFGS(m.parameters())),
+    "optimizer must have no other throttle: call its detach() first": lambda m, o: [GlobalThrottle(o), GlobalThrottle(o)],
+    "missing must be one of keep, zero, not 'drop'": lambda m, o: GlobalThrottle(o, missing="drop"),
+    "engine must be one of auto, numpy, numba, torch, not 'gpu'": lambda m, o: GlobalThrottle(o, engine="gpu"),
+    "measure must be an integer of at least 0, not -1": lambda m, o: GlobalThrottle(o, measure=-1),
+    "eta_max must be at least the rate 0.1, finite and": lambda m, o: GlobalThrottle(o, eta_max=0.01),
+    "formats must be a table or one of sq16, sq12, sq8, sq12_stochastic": lambda m, o: GlobalThrottle(o, formats="sq7"),
+    "formats['*'] has gradient, weight, update,": lambda m, o: GlobalThrottle(o, formats={"*": {"weights": "SQ2.6"}}),
+    "formats must name parameters, not 'c*'; they are 0.weight": lambda m, o: GlobalThrottle(o, model=m, formats={"c*": {}}),
+    "0.0: weight must be a format whose values": lambda m, o: GlobalThrottle(o, formats={"*": {"weight": "SQ2.30"}}),
+    "law must be one of stability_margin, inverse_curvature": lambda m, o: GlobalThrottle(o, law="chi"),
+    "batches must give at least one batch with a gradient": lambda m, o: calibrate(m, o, [], loss_of),
+    "bits of gradient must be an integer from 4 to 32, not 2": lambda m, o: calibrate(m, o, [], loss_of, 2),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_is_refused(message: str) -> None:
+    model = mlp()
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        REFUSED[message](model, torch.optim.SGD(model.parameters(), lr=0.1))
+
+
+def test_a_group_added_later_is_refused() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model[0].parameters(), lr=0.1)
+    GlobalThrottle(optimizer)
+    optimizer.add_param_group({"params": list(model[3].parameters())})
+    with pytest.raises(ValueError, match=r"^param_groups must hold the parameters that the throttle was made for"):
+        optimizer.step()
+
+
+def test_a_rate_above_the_largest_is_refused_with_the_way_out() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    GlobalThrottle(optimizer)
+    optimizer.param_groups[0]["lr"] = 0.2
+    (batch,) = batches(1)
+    loss_of(model, batch).backward()
+    with pytest.raises(ValueError, match=r"^eta must be from 0 to eta_max = 0.1, not 0.2"):
+        optimizer.step()
+
+
+def test_detached_it_is_the_plain_optimiser() -> None:
+    model, other = mlp(), mlp()
+    optimizer, plain = (torch.optim.SGD(m.parameters(), lr=0.1) for m in (model, other))
+    GlobalThrottle(optimizer).detach()
+    other.load_state_dict(model.state_dict())
+    train(model, optimizer, batches(3))
+    train(other, plain, batches(3))
+    assert np.array_equal(flat(model.parameters()), flat(other.parameters()))
+    assert "kappa_rtl" not in optimizer.state_dict()
+
+
+def test_presets_are_tables() -> None:
+    for name, table in presets.PRESETS.items():
+        model = mlp()
+        throttle = GlobalThrottle(torch.optim.SGD(model.parameters(), lr=0.1), formats=table)
+        assert config_of(throttle).grids.weight.width == int("".join(c for c in name.split("_")[0] if c.isdigit()))
+
+
+class Faulty(Throttle):
+    """A unit that loses an ulp in its third step."""
+
+    def __init__(self, config: ThrottleConfig, weights: Any, *, codes: bool, streaming: bool) -> None:
+        super().__init__(config, weights, codes=codes)
+
+    def step(self, *args: Any, **how: Any) -> Any:
+        record = super().step(*args, **how)
+        if record.step == 2:
+            record.theta.flags.writeable = True
+            record.theta[5] += 1
+        return record
+
+
+def test_the_first_difference_beside_ends_the_run_with_its_page(tmp_path: Path) -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    GlobalThrottle(optimizer, beside=Faulty, folder=tmp_path / "found")
+    with pytest.raises(BesideError, match=r"^step 2, theta\[5\]: golden"):
+        train(model, optimizer, batches(5))
+    page = (tmp_path / "found" / "difference.html").read_text()
+    assert "theta[5]" in page and (tmp_path / "found" / "difference.json").exists()
+
+
+def test_the_exported_verilog_beside(tmp_path: Path) -> None:
+    from kappa_rtl.sim.cosim import RtlThrottle
+
+    torch.manual_seed(0)
+    model = torch.nn.Linear(6, 3)
+    optimizer = torch.optim.AdamW(model.named_parameters(), lr=0.01)
+    throttle = GlobalThrottle(optimizer, formats="sq8_residual", beside=RtlThrottle, folder=tmp_path)
+    train(model, optimizer, batches(8))
+    with torch.no_grad():
+        model.bias.zero_()
+    with pytest.warns(UserWarning, match="bias was changed"):
+        train(model, optimizer, batches(2))
+    assert throttle._beside is not None and throttle._beside.compared == 10
+    throttle.detach()
