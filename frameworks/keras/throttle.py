@@ -38,7 +38,7 @@ class Log:
 
 
 @keras.saving.register_keras_serializable(package="kappa_rtl")
-class GlobalThrottle(keras.optimizers.Optimizer):  # type: ignore[misc]
+class GlobalThrottle(keras.optimizers.Optimizer):
     """One alpha on everything that a Keras optimiser updates, decided and applied by the golden unit in fixed point.
 
     In a step the gradients are taken as they come, before the optimiser clips them; it makes its own step at a rate of 1, and

@@ -13,9 +13,9 @@ from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.golden.rounding import quantise, values
 from kappa_rtl.golden.throttle import Throttle
 
-pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("torch", reason="needs torch: make torch-test has an environment with it")
 os.environ.setdefault("KERAS_BACKEND", "torch")
-keras: Any = pytest.importorskip("keras", reason="Keras is not installed", exc_type=ImportError)
+keras: Any = pytest.importorskip("keras", reason="needs Keras: make torch-test has an environment with it", exc_type=ImportError)
 if keras.backend.backend() != "torch":
     pytest.skip("Keras runs on another backend than torch", allow_module_level=True)
 
