@@ -37,7 +37,6 @@ class Log:
     rows: list[dict[str, float]] = field(default_factory=list)
 
 
-@keras.saving.register_keras_serializable(package="kappa_rtl")
 class GlobalThrottle(keras.optimizers.Optimizer):
     """One alpha on everything that a Keras optimiser updates, decided and applied by the golden unit in fixed point.
 
@@ -296,6 +295,10 @@ class GlobalThrottle(keras.optimizers.Optimizer):
     def _check_built(self) -> None:
         if self.unit is None:
             raise ValueError("the throttle must know its variables first: call build(variables), or build the model")
+
+
+# By which name a saved model finds it. No decorator, so that the site can be built without Keras.
+keras.saving.register_keras_serializable(package="kappa_rtl")(GlobalThrottle)
 
 
 @dataclass(frozen=True)

@@ -434,6 +434,7 @@ def test_another_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
 def test_a_compiled_step_runs_the_throttle() -> None:
     """jit_compile=True compiles what is around it: forty seconds, mostly of the compiler's."""
     eager, compiled = (network(GlobalThrottle(SGD(0.01)), jit_compile=jit) for jit in (False, True))
