@@ -10,6 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from ...golden.numbers import number
+
 UNEVEN = ("Adafactor", "Ftrl", "ScheduleFreeAdamW")
 """Optimisers whose step is not proportional to their rate, so that it cannot be taken for a direction."""
 
@@ -69,7 +71,7 @@ def largest_rate(optimizer: Any, eta_max: Any) -> float:
     Raises:
         ValueError: nothing names one, or it is less than the present rate, zero or not finite.
     """
-    most, schedule = eta_max, optimizer._learning_rate
+    most, schedule = None if eta_max is None else number("eta_max", eta_max), optimizer._learning_rate
     if most is None and isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
         settings = schedule.get_config()
         named = [settings[name] for name in RATES if settings.get(name) is not None]
@@ -78,7 +80,7 @@ def largest_rate(optimizer: Any, eta_max: Any) -> float:
         most = rate_of(optimizer)
     if most is None:
         raise ValueError("eta_max must be given, the largest rate that will come, since the schedule names none")
-    if isinstance(most, bool) or not isinstance(most, (int, float)) or not 0 < most < math.inf or most < rate_of(optimizer):
+    if not 0 < most < math.inf or most < rate_of(optimizer):
         raise ValueError(f"eta_max must be at least the rate {rate_of(optimizer)!r}, finite and greater than 0, not {most!r}")
     return float(most)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from kappa_rtl.golden.config import ThrottleConfig
+from kappa_rtl.golden.formats import Fixed
 from kappa_rtl.golden.rounding import quantise, values
 from kappa_rtl.golden.throttle import Throttle
 
@@ -67,24 +68,28 @@ def gradients(count: int, size: int = 6) -> list[Any]:
 # ---------------------------------------------------------------------------------------------- equality to the bit
 
 
-@pytest.mark.parametrize("engine", ["numpy", "numba", "torch"])
+MAKES = {
+    "sgd": lambda rate: SGD(rate),
+    "momentum": lambda rate: SGD(rate, momentum=0.9),
+    "adamw": lambda rate: AdamW(rate, weight_decay=0.1),
+    "nesterov": lambda rate: SGD(rate, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "clipped": lambda rate: keras.optimizers.RMSprop(rate, clipnorm=0.5),
+    **{
+        name: lambda rate, name=name: getattr(keras.optimizers, name)(rate)
+        for name in ("Adadelta", "Adagrad", "Adam", "Adamax", "Lamb", "Lion", "Muon", "Nadam")
+    },
+}
+
+
 @pytest.mark.parametrize(
-    "make",
-    [
-        lambda rate: SGD(rate),
-        lambda rate: SGD(rate, momentum=0.9),
-        lambda rate: SGD(rate, momentum=0.9, nesterov=True, weight_decay=0.01),
-        lambda rate: AdamW(rate, weight_decay=0.1),
-        lambda rate: keras.optimizers.Lion(rate),
-        lambda rate: keras.optimizers.RMSprop(rate, clipnorm=0.5),
-    ],
-    ids=["sgd", "momentum", "nesterov", "adamw", "lion", "rmsprop"],
+    ("engine", "name"),
+    [*(("numpy", name) for name in MAKES), *((engine, name) for engine in ("numba", "torch") for name in ("momentum", "adamw"))],
 )
-def test_the_golden_unit_with_the_same_codes(make: Any, engine: str) -> None:
+def test_the_golden_unit_with_the_same_codes(name: str, engine: str) -> None:
     """Weights, alpha and every register, where another optimiser at a rate of 1 makes the proposals."""
     if engine == "numba":
         pytest.importorskip("numba")
-    start = np.array([0.5, -0.25, 0.125, 1.0, -1.0, 0.75])
+    make, start = MAKES[name], np.array([0.5, -0.25, 0.125, 1.0, -1.0, 0.75])
     moved, twin = variable(start), variable(start)
     throttle, proposer = GlobalThrottle(make(0.125), engine=engine, chi=0.5), make(1.0)
     config = ThrottleConfig.stability_margin(
@@ -109,15 +114,14 @@ def test_the_golden_unit_with_the_same_codes(make: Any, engine: str) -> None:
 
 
 def test_several_formats_and_random_rounding() -> None:
-    """Kernels and biases are two units under one law; what is loaded and what is not are equal to the bit elsewhere."""
+    """Kernels and biases are two units under one law, each on its own grid."""
     formats = {"*/kernel": {"update": "SQ1.11,stochastic", "weight": "SQ2.10"}, "*/bias": {"residual_bits": 4}}
     throttle = GlobalThrottle(SGD(0.05), formats=formats)
     model = network(throttle)
     fit(model)
     assert [len(tensors) for tensors in throttle.unit.plan.tensors] == [2, 2]
-    for name, array in zip(model.weights, model.get_weights(), strict=True):
-        grid = "SQ2.10" if name.path.endswith("kernel") else "SQ2.14"
-        fmt = throttle.unit.plan.configs[0].grids.weight.parse(grid)
+    for weight, array in zip(model.weights, model.get_weights(), strict=True):
+        fmt = Fixed.parse("SQ2.10" if weight.path.endswith("kernel") else "SQ2.14")
         assert np.array_equal(values(quantise(array, fmt), fmt), array)
 
 
@@ -317,7 +321,6 @@ def test_the_configuration_comes_back() -> None:
     import json
 
     from kappa_rtl.golden.config import OnStill
-    from kappa_rtl.golden.formats import Fixed
 
     throttle = GlobalThrottle(
         Adam(0.1),
