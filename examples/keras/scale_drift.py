@@ -30,27 +30,13 @@ PUBLISHED = {"chi": 1.5, "rho": 0.05, "eps": 1e-12, "on_still": "divide", "ema_s
 DOUBLE = {**LINEAR, "dtype": np.float64}
 
 
-class Student(keras.layers.Layer):
-    """``x @ kernel`` in float64; Keras' own Dense goes through float32 on torch."""
-
-    def build(self, shape: Any) -> None:
-        self.kernel = self.add_weight(shape=(shape[-1], 2), name="kernel")
-
-    def call(self, x: Any) -> Any:
-        return torch.matmul(x, self.kernel.value)
-
-
-def train(model: Any, optimizer: Any, x: Any, y: Any, steps: int) -> list[tuple[float, Any]]:
-    """Keras' own loop for torch: loss and weights of each step."""
+def train(kernel: Any, optimizer: Any, x: Any, y: Any, steps: int) -> list[tuple[float, Any]]:
+    """The linear student, in float64 as Keras' own Dense on torch is not; loss before and weights after each step."""
     rows, x, y = [], torch.tensor(x), torch.tensor(y)
-    variables = model.trainable_variables
     for _ in range(steps):
-        model.zero_grad()
-        loss = ((model(x) - y) ** 2).mean()  # of two outputs: the harness's half_mse
-        loss.backward()
-        with torch.no_grad():
-            optimizer.apply([variable.value.grad for variable in variables], variables)
-        rows.append((float(loss.detach()), model.get_weights()[0].ravel()))
+        loss = ((x @ kernel.value - y) ** 2).mean()  # of two outputs: the harness's half_mse
+        optimizer.apply(torch.autograd.grad(loss, [kernel.value]), [kernel])
+        rows.append((float(loss.detach()), keras.ops.convert_to_numpy(kernel).ravel().copy()))
     return rows
 
 
@@ -62,13 +48,12 @@ def main(picture: str = "scale_drift.png") -> None:
         harness: list[Any] = []
         history = run_arm(replace(arm, model=DOUBLE), make_unit=Throttle, observe=harness.append)
 
-        model = Student(dtype="float64")
-        model.build(problem.X.shape)
-        model.set_weights([LinearBlockModel(problem, seed=0, **DOUBLE).theta.reshape(4, 2)])
-        train(model, keras.optimizers.SGD(ETA), problem.X, problem.Y, BEFORE)
+        start = LinearBlockModel(problem, seed=0, **DOUBLE).theta.reshape(4, 2)
+        kernel = keras.Variable(start, dtype="float64", name="kernel")
+        train(kernel, keras.optimizers.SGD(ETA), problem.X, problem.Y, BEFORE)
         throttle = GlobalThrottle(keras.optimizers.SGD(ETA), formats=FORMATS, enabled=enabled, **PUBLISHED)
-        throttle.build(model.trainable_variables)  # which brings them onto their grid, before the first gradient
-        rows = train(model, throttle, GAIN * problem.X, problem.Y, STEPS)
+        throttle.build([kernel])  # which brings it onto its grid, before the first gradient
+        rows = train(kernel, throttle, GAIN * problem.X, problem.Y, STEPS)
 
         theirs = harness[BEFORE:]
         same = {
