@@ -13,16 +13,16 @@ import torch
 
 from ...golden.checkpoint import State
 from ...golden.engines import shards
-from ...golden.formats import Scalar
 from ...golden.shard import Shard
 from ...golden.training.history import FitHistory
-from ...golden.training.linear import counts, fractions
+from ...golden.training.linear import counts
 from .beside import Beside
 from .compiled import CompiledUnit, can
 from .exchange import Ranks
 from .plan import Plan, lines, plan_of
+from .record import history_of, row_of, shown
 from .state import of_torch, to_torch
-from .unit import Step, Unit, angle_of
+from .unit import Step, Unit
 
 KEY = "kappa_rtl"
 """Where the throttle's state is in that of the optimiser."""
@@ -117,7 +117,6 @@ class GlobalThrottle:
                 settings=settings,
             ),
         )
-        on_device = _on_device(engine, self.plan)
         if process_group is None:
             self.plan.refuse_idle(self.plan.idle)
         ranks = None if process_group is None else Ranks(process_group, self.plan)
@@ -125,9 +124,7 @@ class GlobalThrottle:
         if ranks is not None and beside is not None:
             raise ValueError("beside must not be given with process_group: the unit beside holds no other process's shards")
         self._missing, self._on_step, self._measure, self._model = missing, on_step, measure, model
-        compiled = not on_device and shards(engine, threads) is not Shard and can(self.plan)
-        kind = CompiledUnit if compiled else Unit
-        self.unit = kind(self.plan, on_device=on_device, engine="numpy" if on_device else engine, threads=threads, **apart)
+        self.unit = unit_of(self.plan, engine, threads, **apart)
         self.steps = self.skipped = 0
         self.history_rows: list[dict[str, float]] = []
         self._rates: list[Any] | None = None  # the user's, while the optimiser works with 1
@@ -225,30 +222,8 @@ class GlobalThrottle:
         self._note(step, eta)
 
     def _note(self, step: Step, eta: float) -> None:
-        registers, config = step.registers, self.unit.throttle.config
-        now, elements = counts(registers), sum(one.elements for one in self.plan.configs)
-        applied = float(registers.alpha) if config.enabled else 1.0
-        angle = (math.nan,) * 3 if step.moments is None else angle_of(step.moments)
-        row = {
-            "learning_rate": eta,
-            "alpha": float(registers.alpha),
-            "alpha_applied": applied,
-            "eta_eff": applied * eta,
-            "step_size": registers.step_size * float(config.step.ulp),
-            "curvature": _real(registers.curvature),
-            "ema": _real(registers.ema),
-            "curvature_for_control": max(_real(registers.curvature), _real(registers.ema)),
-            "norm_gradient": _real(registers.norm_gradient),
-            "norm_motion": _real(registers.norm_motion),
-            "still": float(registers.still),
-            "update_angle_rad": angle[0],
-            "update_cosine": angle[1],
-            "update_radius_ratio": angle[2] / applied if applied else angle[2],
-            "gradient_overflow_fraction": step.gradient_beyond / elements,
-            "direction_overflow_fraction": step.direction_beyond / elements,
-            **fractions(now, self._counts, elements),
-        }
-        self._counts, self._last = now, row
+        row, self._counts = row_of(step, eta, self.unit, self._counts)
+        self._last = row
         self.history_rows.append(row)
         if self._on_step is not None:
             self._on_step(self.metrics())
@@ -257,13 +232,12 @@ class GlobalThrottle:
 
     def metrics(self) -> dict[str, float]:
         """The last step in numbers, by the names that all histories have; empty before the first."""
-        return {f"throttle/{name}": value for name, value in self._last.items() if not math.isnan(value)}
+        return shown(self._last)
 
     @property
     def history(self) -> FitHistory:
         """All steps so far: ``save``, ``to_csv``, ``to_frame`` and ``plot_results`` as of any run."""
-        meta = {"throttle": [shard.config.to_table() for shard in self.unit.throttle.shards]}
-        return FitHistory.of_rows(self.history_rows, meta=meta)
+        return history_of(self.history_rows, self.unit)
 
     # ---------------------------------------------------------------- state
 
@@ -312,6 +286,18 @@ def _check_optimizer(optimizer: Any) -> None:
         )
 
 
+def unit_of(plan: Plan, engine: str, threads: int, **apart: Any) -> Unit:
+    """The unit of an engine.
+
+    Raises:
+        ValueError: no such engine, or parameters on several devices.
+    """
+    on_device = _on_device(engine, plan)
+    compiled = not on_device and shards(engine, threads) is not Shard and can(plan)
+    kind = CompiledUnit if compiled else Unit
+    return kind(plan, on_device=on_device, engine="numpy" if on_device else engine, threads=threads, **apart)
+
+
 def _on_device(engine: str, plan: Plan) -> bool:
     devices = {tensor.parameter.device for tensors in plan.tensors for tensor in tensors}
     if len(devices) > 1:
@@ -327,10 +313,6 @@ def _ids(optimizer: Any) -> list[list[int]]:
 
 def _rate(group: Mapping[str, Any]) -> float:
     return float(group["lr"])
-
-
-def _real(value: Any) -> float:
-    return float(value) if isinstance(value, (Scalar, float, int)) else float(Scalar(*value))
 
 
 def _warn(text: str) -> None:

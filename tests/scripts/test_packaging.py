@@ -76,7 +76,7 @@ def pins() -> dict[str, Requirement]:
 
 def test_wheel_holds_the_tree_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     expected = {f"kappa_rtl/{path.relative_to(ROOT).as_posix()}" for folder in FOLDERS for path in files_of(ROOT / folder)}
-    expected |= {"kappa_rtl/__init__.py", "kappa_rtl/py.typed", "kappa_rtl/torch.py"}
+    expected |= {"kappa_rtl/__init__.py", "kappa_rtl/py.typed", "kappa_rtl/keras.py", "kappa_rtl/torch.py"}
     built = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert sorted(expected - built) == [], "in the tree, not in the wheel: see packages and package-data in pyproject.toml"
     assert sorted(built - expected) == [], "in the wheel, not in the tree"
