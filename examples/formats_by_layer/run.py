@@ -2,9 +2,9 @@
 
     python examples/formats_by_layer/run.py build/formats_by_layer
 
-Trains 64-32-10 on handwritten digits, in batches of 64, with the weights of the hidden and of the last layer in 6, 8 or 16 bits;
-prints the accuracy, and the median alpha of the last 100 steps, with the curvature along the applied motion and along the intended
-one. Then writes the Verilog of the two units of the pair 8, 16.
+Trains 64-32-10 on handwritten digits in batches of 64, the weights of the hidden and of the last layer in 6, 8 or 16 bits.
+Prints the accuracy and the median alpha of the last 100 steps, with the curvature along the applied and the intended motion.
+Then writes the Verilog of the two units of the pair 8, 16.
 """
 
 from __future__ import annotations
