@@ -16,6 +16,7 @@ from ...golden.config import ThrottleConfig
 from ...golden.formats import Fixed
 from ...golden.training.history import FitHistory
 from ...golden.training.linear import counts
+from ..rows import Rows
 from .optimiser import at_rate_one, check_optimizer, check_variables, largest_rate, rate_of
 
 KIND = "KerasThrottle"
@@ -34,7 +35,7 @@ class Log:
     steps: int = 0
     counts: dict[str, int] = field(default_factory=lambda: counts(None))
     last: dict[str, float] = field(default_factory=dict)
-    rows: list[dict[str, float]] = field(default_factory=list)
+    rows: Rows = field(default_factory=Rows)
 
 
 class GlobalThrottle(keras.optimizers.Optimizer):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from ...golden.formats import Scalar
 from ...golden.training.history import FitHistory
 from ...golden.training.linear import counts, fractions
+from ...golden.training.metrics import published
+from ..rows import Rows
 from .unit import Step, Unit, angle_of
 
 Row = dict[str, float]
@@ -52,9 +56,10 @@ def shown(row: Mapping[str, float]) -> Row:
     return {f"throttle/{name}": value for name, value in row.items() if not math.isnan(value)}
 
 
-def history_of(rows: Sequence[Row], unit: Unit) -> FitHistory:
+def history_of(rows: Rows, unit: Unit) -> FitHistory:
     """Rows as a history, with the units' configurations."""
-    return FitHistory.of_rows(rows, meta={"throttle": [shard.config.to_table() for shard in unit.throttle.shards]})
+    meta = {"throttle": [shard.config.to_table() for shard in unit.throttle.shards]}
+    return FitHistory(published({name: np.array(column) for name, column in rows.columns.items()}), meta=meta)
 
 
 def _real(value: Any) -> float:

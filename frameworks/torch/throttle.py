@@ -16,6 +16,7 @@ from ...golden.engines import shards
 from ...golden.shard import Shard
 from ...golden.training.history import FitHistory
 from ...golden.training.linear import counts
+from ..rows import Rows
 from .beside import Beside
 from .compiled import CompiledUnit, can
 from .exchange import Ranks
@@ -104,29 +105,31 @@ class GlobalThrottle:
             most = max(float(group.get(name, 0)) for group in optimizer.param_groups for name in ("lr", "initial_lr", "max_lr"))
         if not 0 < most < math.inf or most < max(rates):
             raise ValueError(f"eta_max must be at least the rate {max(rates)!r}, finite and greater than 0, not {most!r}")
-        self.optimizer, self.plan = (
+        self.optimizer = optimizer
+        self.plan = plan_of(
             optimizer,
-            plan_of(
-                optimizer,
-                model=model,
-                formats=formats,
-                eta=most,
-                eta_max=most,
-                law=law,
-                a_tensor_a_unit=process_group is not None,
-                settings=settings,
-            ),
+            model=model,
+            formats=formats,
+            eta=most,
+            eta_max=most,
+            law=law,
+            a_tensor_a_unit=process_group is not None,
+            settings=settings,
         )
         if process_group is None:
             self.plan.refuse_idle(self.plan.idle)
+        if beside is not None:
+            if process_group is not None:
+                raise ValueError("beside must not be given with process_group: the unit beside holds no other process's shards")
+            if len(self.plan.configs) > 1:
+                raise ValueError(f"beside must be given where all parameters have one format, not {len(self.plan.configs)}")
         ranks = None if process_group is None else Ranks(process_group, self.plan)
         apart: dict[str, Any] = {} if ranks is None else {"elsewhere": ranks.elsewhere, "exchange": ranks.exchange}
-        if ranks is not None and beside is not None:
-            raise ValueError("beside must not be given with process_group: the unit beside holds no other process's shards")
         self._missing, self._on_step, self._measure, self._model = missing, on_step, measure, model
         self.unit = unit_of(self.plan, engine, threads, **apart)
         self.steps = self.skipped = 0
-        self.history_rows: list[dict[str, float]] = []
+        self._rows = Rows()
+        self._eta, self._factors = 0.0, [1.0]
         self._rates: list[Any] | None = None  # the user's, while the optimiser works with 1
         self._skips = False
         self._last: dict[str, float] = {}
@@ -175,6 +178,11 @@ class GlobalThrottle:
             return None
         for name in self.unit.refresh():
             _warn(f"{name} was changed between two steps, and is read anew")
+        rates = [_rate(group) for group in optimizer.param_groups]
+        self._eta = max(rates)
+        if self._eta != float(self.unit.throttle.rate):
+            self.unit.throttle.set_rate(self._eta)
+        self._factors = [rate / self._eta if self._eta else 1.0 for rate in rates]
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
             self.unit.absorb(keep=self._missing == "keep")
@@ -207,24 +215,18 @@ class GlobalThrottle:
             self.skipped += 1
             return
         self._restore()
-        rates = [_rate(group) for group in optimizer.param_groups]
-        eta = max(rates)
-        throttle = self.unit.throttle
-        if eta != float(throttle.rate):
-            throttle.set_rate(eta)
-        factors = [rate / eta if eta else 1.0 for rate in rates]
         if self._beside is not None:
             self._beside.prepare(self.unit.throttle)
-        step = self.unit.move(factors, eta, measure=bool(self._measure) and self.steps % self._measure == 0)
+        step = self.unit.move(self._factors, self._eta, measure=bool(self._measure) and self.steps % self._measure == 0)
         if self._beside is not None:
             self._beside.compare(step)
         self.steps += 1
-        self._note(step, eta)
+        self._note(step)
 
-    def _note(self, step: Step, eta: float) -> None:
-        row, self._counts = row_of(step, eta, self.unit, self._counts)
+    def _note(self, step: Step) -> None:
+        row, self._counts = row_of(step, self._eta, self.unit, self._counts)
         self._last = row
-        self.history_rows.append(row)
+        self._rows.append(row)
         if self._on_step is not None:
             self._on_step(self.metrics())
 
@@ -237,7 +239,7 @@ class GlobalThrottle:
     @property
     def history(self) -> FitHistory:
         """All steps so far: ``save``, ``to_csv``, ``to_frame`` and ``plot_results`` as of any run."""
-        return history_of(self.history_rows, self.unit)
+        return history_of(self._rows, self.unit)
 
     # ---------------------------------------------------------------- state
 

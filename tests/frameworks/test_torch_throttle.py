@@ -328,8 +328,10 @@ def test_a_rate_above_the_largest_is_refused_with_the_way_out() -> None:
     optimizer.param_groups[0]["lr"] = 0.2
     (batch,) = batches(1)
     loss_of(model, batch).backward()
+    before = flat(model.parameters())
     with pytest.raises(ValueError, match=r"^eta must be from 0 to eta_max = 0.1, not 0.2"):
         optimizer.step()
+    assert np.array_equal(flat(model.parameters()), before) and optimizer.param_groups[0]["lr"] == 0.2
 
 
 def test_detached_it_is_the_plain_optimiser() -> None:
