@@ -6,19 +6,21 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ...golden.checkpoint import State
-from ...golden.engines import shards
+from ...golden.engines import Engine, shards
 from ...golden.shard import Shard
 from ...golden.training.history import FitHistory
 from ...golden.training.linear import counts
 from ..rows import Rows
 from .beside import Beside
 from .compiled import CompiledUnit, can
+from .engine import TorchShard
 from .exchange import Ranks
 from .plan import Plan, lines, plan_of
 from .record import history_of, row_of, shown
@@ -28,7 +30,7 @@ from .unit import Step, Unit
 KEY = "kappa_rtl"
 """Where the throttle's state is in that of the optimiser."""
 
-ENGINES = ("auto", "numpy", "numba", "torch")
+ENGINES = ("auto", "numpy", "numba", "torch", "torch_compiled")
 MISSING = ("keep", "zero")
 
 UNEVEN = ("LBFGS", "Rprop", "Adafactor")
@@ -53,7 +55,8 @@ class GlobalThrottle:
             optimiser was made with, and vectors that are all ones.
         eta_max: the largest rate that will come; by default the largest that groups and schedulers name so far.
         missing: a parameter without a gradient is taken to ``keep`` its former one, or to have ``zero``.
-        engine: ``numpy``, ``numba``, ``torch`` (on the parameters' device) or ``auto``: torch on a device, else numba if there.
+        engine: ``numpy``, ``numba``, ``torch`` (on the parameters' device), ``torch_compiled`` (through ``torch.compile``), or
+            ``auto``: torch on a device that is no CPU, else numba where it is installed, else numpy.
         threads: of numba.
         beside: ``RtlThrottle``, or anything that makes a unit of a configuration and weights: does every step beside it, and the
             first difference ends the run.
@@ -297,7 +300,10 @@ def unit_of(plan: Plan, engine: str, threads: int, **apart: Any) -> Unit:
     on_device = _on_device(engine, plan)
     compiled = not on_device and shards(engine, threads) is not Shard and can(plan)
     kind = CompiledUnit if compiled else Unit
-    return kind(plan, on_device=on_device, engine="numpy" if on_device else engine, threads=threads, **apart)
+    own: Engine = engine
+    if on_device:
+        own = partial(TorchShard, device=plan.tensors[0][0].parameter.device, compile=engine == "torch_compiled")
+    return kind(plan, on_device=on_device, engine=own, threads=threads, **apart)
 
 
 def _on_device(engine: str, plan: Plan) -> bool:
@@ -306,7 +312,7 @@ def _on_device(engine: str, plan: Plan) -> bool:
         raise ValueError(f"parameters must be on one device, not on {', '.join(sorted(str(device) for device in devices))}")
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
-    return engine == "torch" or (engine == "auto" and next(iter(devices)).type != "cpu")
+    return engine.startswith("torch") or (engine == "auto" and next(iter(devices)).type != "cpu")
 
 
 def _ids(optimizer: Any) -> list[list[int]]:

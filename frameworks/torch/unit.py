@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from ...golden.registers import Registers
 from ...golden.sharded import ShardedThrottle
 from ...golden.throttle import Exchange, Throttle
 from .codes import NotFiniteError, coded, flat, values_of
-from .engine import TorchShard
 from .plan import Plan, Tensor
 
 
@@ -46,7 +44,7 @@ class Unit:
     """One golden unit, or shards of several formats, that hold the parameters of a plan.
 
     Args:
-        on_device: keep the integers as tensors on the parameters' device; else on the host, by ``engine``.
+        on_device: whether the shards that ``engine`` makes keep their integers as tensors on the parameters' device.
         elsewhere: configurations of the shards of other processes that come before and after those of the plan.
         exchange: sums integers over all processes.
 
@@ -70,8 +68,6 @@ class Unit:
         self.device = plan.tensors[0][0].parameter.device
         self.beyond: dict[str, int] = {}
         self.edited = 0
-        if on_device:
-            engine = partial(TorchShard, device=self.device)
         starts = [_host(self._read(k)) for k in range(len(plan.configs))]
         before, after = elsewhere
         self.throttle: Throttle

@@ -18,9 +18,11 @@ from support.strategies import OVERFLOWS, ROUNDINGS, codes, configs, vectors
 
 torch = pytest.importorskip("torch", reason="needs torch: make torch-test has an environment with it")
 
-from kappa_rtl.frameworks.torch import engine as engine_module  # noqa: E402
+from kappa_rtl.frameworks.torch import passes  # noqa: E402
 from kappa_rtl.frameworks.torch.codes import NotFiniteError, coded, values_of  # noqa: E402
 from kappa_rtl.frameworks.torch.engine import TorchShard  # noqa: E402
+from kappa_rtl.torch import GlobalThrottle  # noqa: E402
+from support.torch_models import batches, flat, mlp, train  # noqa: E402
 
 
 def on_cpu(config: ThrottleConfig, weights: Any) -> TorchShard:
@@ -62,13 +64,24 @@ def test_any_configuration(data: st.DataObject, config: ThrottleConfig) -> None:
     assert same_steps(unit, fresh, steps)
 
 
-FAULTS = {
-    "half an ulp short": (
-        "_shift_round",
-        lambda made: lambda c, shift, mode: made(c - 1, shift, mode) if shift > 0 else made(c, shift, mode),
-    ),
-    "rails are not counted": ("_rails", lambda made: lambda c, fmt: (0, 0)),
-    "a limb is lost": ("_inner", lambda made: lambda a, b: int((a & 0xFFFF).mul(b & 0xFFFF).sum())),
+@pytest.mark.slow
+@pytest.mark.parametrize("formats", ["sq16", "sq8_stochastic", "sq8_residual"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_compiled_by_torch(formats: str) -> None:
+    found = []
+    for engine in ("torch", "torch_compiled"):
+        model = mlp()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.25, momentum=0.5)
+        GlobalThrottle(optimizer, model=model, formats=formats, engine=engine)
+        train(model, optimizer, batches(8))
+        found.append(flat(model.parameters()))
+    assert np.array_equal(*found)
+
+
+FAULTS: dict[str, tuple[str, Any]] = {
+    "half an ulp short": ("_shift_round", lambda made: lambda c, shift, mode: made(c - int(shift > 0), shift, mode)),
+    "rails are not counted": ("_rails", lambda made: lambda c, fmt: (c.sum() * 0, c.sum() * 0)),
+    "a limb is lost": ("_inner", lambda made: lambda a, b: (made(a, b)[0] * 0, made(a, b)[1] * 0, made(a, b)[2])),
     "the word does not end": ("_fit", lambda made: lambda c, fmt: c),
     "nothing is kept": ("_fallen", lambda made: lambda exact, rounded, shift: exact * 0),
 }
@@ -84,7 +97,7 @@ def test_a_faulty_engine_is_found(what: str, monkeypatch: pytest.MonkeyPatch) ->
     steps = [(rng.integers(-(1 << 15), 1 << 15, 40), None) for _ in range(4)]
     assert same_steps(Throttle(config, theta, codes=True), Throttle(config, theta, codes=True, engine=on_cpu), steps)
     name, fault = FAULTS[what]
-    monkeypatch.setattr(engine_module, name, fault(getattr(engine_module, name)))
+    monkeypatch.setattr(passes, name, fault(getattr(passes, name)))
     assert not same_steps(Throttle(config, theta, codes=True), Throttle(config, theta, codes=True, engine=on_cpu), steps)
 
 

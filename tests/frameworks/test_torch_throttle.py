@@ -292,7 +292,7 @@ REFUSED: dict[str, Callable[[Any, Any], Any]] = {
     "optimizer must take steps proportional to its rate, which": lambda m, o: GlobalThrottle(torch.optim.LBFGS(m.parameters())),
     "optimizer must have no other throttle: call its detach() first": lambda m, o: [GlobalThrottle(o), GlobalThrottle(o)],
     "missing must be one of keep, zero, not 'drop'": lambda m, o: GlobalThrottle(o, missing="drop"),
-    "engine must be one of auto, numpy, numba, torch, not 'gpu'": lambda m, o: GlobalThrottle(o, engine="gpu"),
+    "engine must be one of auto, numpy, numba, torch, torch_compiled, not 'gpu'": lambda m, o: GlobalThrottle(o, engine="gpu"),
     "measure must be an integer of at least 0, not -1": lambda m, o: GlobalThrottle(o, measure=-1),
     "eta_max must be at least the rate 0.1, finite and": lambda m, o: GlobalThrottle(o, eta_max=0.01),
     "formats must be a table or one of sq16, sq12, sq8, sq12_stochastic": lambda m, o: GlobalThrottle(o, formats="sq7"),
