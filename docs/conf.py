@@ -26,7 +26,7 @@ autodoc_default_options = {
     "exclude-members": "elaborate",  # how a component is built, which is no part of its contract
 }
 autodoc_preserve_defaults = True
-autodoc_mock_imports = ["torch"]  # no dependency: the site is built without it
+autodoc_mock_imports = ["keras", "torch"]  # the site is built without them
 add_module_names = False
 autodoc_typehints_format = "short"
 autodoc_type_aliases = {

@@ -90,6 +90,12 @@ def load_together(parts: Sequence[tuple[Stateful, Mapping[str, Any]]]) -> None:
 def write(path: str | os.PathLike[str], kind: str, state: Mapping[str, Any]) -> Path:
     """Write a state of some kind, all or nothing."""
     target = _named(path)
+    write_atomically(target, to_bytes(kind, state))
+    return target
+
+
+def to_bytes(kind: str, state: Mapping[str, Any]) -> bytes:
+    """The content of such a file, for whoever keeps it within another."""
     arrays: dict[str, NDArray[Any]] = {}
     body = {"format": FORMAT, "version": VERSION, "kind": kind, "state": _packed(state, "", arrays)}
     header = json.dumps(body | {"digest": _digest(body, arrays)}, allow_nan=False)
@@ -101,8 +107,7 @@ def write(path: str | os.PathLike[str], kind: str, state: Mapping[str, Any]) -> 
             member.compress_type = zipfile.ZIP_DEFLATED
             with archive.open(member, "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
-    write_atomically(target, data.getvalue())
-    return target
+    return data.getvalue()
 
 
 def read(path: str | os.PathLike[str], kind: str) -> State:
@@ -113,7 +118,18 @@ def read(path: str | os.PathLike[str], kind: str) -> State:
         OSError: it cannot be read.
     """
     source = _named(path)
-    data = source.read_bytes()
+    return of_bytes(source.read_bytes(), kind, str(source))
+
+
+def of_bytes(data: bytes, kind: str, source: str) -> State:
+    """The state in such content.
+
+    Args:
+        source: what errors call it.
+
+    Raises:
+        ValueError: as of :func:`read`.
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             arrays = {}

@@ -42,10 +42,6 @@ class Beside:
     """
 
     def __init__(self, make: Callable[..., Any], throttle: Throttle, folder: Path) -> None:
-        if len(throttle.shards) != 1:
-            raise ValueError(
-                f"beside must be given with one format for all parameters, which make one unit, not {len(throttle.shards)}"
-            )
         self._golden, self._folder = throttle, folder
         self._unit = make(throttle.config, np.array(throttle.theta), codes=True, streaming=True)
         self._theta = np.array(throttle.theta)

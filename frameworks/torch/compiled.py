@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from ...golden.floats import grid, loops, takes
 from ...golden.formats import Fixed
 from ...golden.rounding import storage_dtype
 from .plan import Plan, Tensor
-from .unit import Step, Unit, not_finite
+from .unit import Step, Unit, gradient_of, not_finite
 
 
 def can(plan: Plan) -> bool:
@@ -36,18 +36,17 @@ class CompiledUnit(Unit):
                 found.setdefault(k, []).append(tensor.name)
         return self._read_anew(found)
 
-    def absorb(self, *, keep: bool) -> None:
+    def absorb(self, *, keep: bool, gradients: Mapping[int, Any] | None = None) -> None:
         made, beyond = [], 0
         for k, (shard, tensors) in enumerate(zip(self.throttle.shards, self.plan.tensors, strict=True)):
             fmt = shard.config.grids.gradient
             codes = np.empty(shard.config.elements, storage_dtype(fmt))
             for tensor in tensors:
-                gradient, part = tensor.parameter.grad, slice(tensor.place, tensor.place + tensor.parameter.numel())
+                gradient, part = gradient_of(tensor, gradients), slice(tensor.place, tensor.place + tensor.parameter.numel())
                 if gradient is None:
                     codes[part] = self._gradients[k][part] if keep else 0
                     continue
-                gradient = (gradient.to_dense() if gradient.is_sparse else gradient).detach().contiguous()
-                values = _flat(gradient)
+                values = _flat(gradient.contiguous())
                 beyond += self._said(loops().enter(values, grid(fmt, values.dtype), codes[part]), values, tensor, "gradient")
             made.append(codes)
         self._gradients, self._gradient_beyond = made, beyond

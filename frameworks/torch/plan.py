@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,9 +80,36 @@ def plan_of(
     Raises:
         ValueError: a field that formats have not, a parameter that cannot be on its grid; names pattern or parameter and rule.
     """
-    table = _table(formats)
     parameters = named(optimizer, model)
-    gains = gains_of(model, parameters)
+    return plan_of_parameters(
+        parameters,
+        gains=gains_of(model, parameters),
+        formats=formats,
+        a_tensor_a_unit=a_tensor_a_unit,
+        eta=eta,
+        eta_max=eta_max,
+        law=law,
+        settings=settings,
+    )
+
+
+def plan_of_parameters(
+    parameters: Sequence[tuple[str, Any, int]],
+    *,
+    gains: Collection[int],
+    formats: str | Mapping[str, Mapping[str, Any]],
+    eta: float,
+    eta_max: float,
+    law: str,
+    settings: Mapping[str, Any],
+    a_tensor_a_unit: bool = False,
+) -> Plan:
+    """The same for parameters from anywhere: name, parameter and group of each.
+
+    Args:
+        gains: the ``id`` of each parameter that is stored from 1.
+    """
+    table = table_of(formats)
     matched: set[str] = set()
     units: dict[str, tuple[dict[str, Any], list[Tensor]]] = {}
     for name, parameter, group in parameters:
@@ -107,8 +134,12 @@ def plan_of(
     return Plan(configs, tuple(tuple(members) for _, members in units.values()), idle)
 
 
-def _table(formats: Any) -> dict[str, dict[str, Any]]:
-    """Formats by pattern, the defaults of 16 bits below them."""
+def table_of(formats: Any) -> dict[str, dict[str, Any]]:
+    """Formats by pattern, the defaults of 16 bits below them.
+
+    Raises:
+        ValueError: names the preset, pattern or field that is none, and what there is.
+    """
     if isinstance(formats, str):
         if formats not in PRESETS:
             raise ValueError(f"formats must be a table or one of {', '.join(PRESETS)}, not {formats!r}")

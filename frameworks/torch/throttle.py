@@ -6,28 +6,31 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ...golden.checkpoint import State
-from ...golden.engines import shards
-from ...golden.formats import Scalar
+from ...golden.engines import Engine, shards
 from ...golden.shard import Shard
 from ...golden.training.history import FitHistory
-from ...golden.training.linear import counts, fractions
+from ...golden.training.linear import counts
+from ..rows import Rows
 from .beside import Beside
 from .compiled import CompiledUnit, can
+from .engine import TorchShard
 from .exchange import Ranks
 from .plan import Plan, lines, plan_of
+from .record import history_of, row_of, shown
 from .state import of_torch, to_torch
-from .unit import Step, Unit, angle_of
+from .unit import Step, Unit
 
 KEY = "kappa_rtl"
 """Where the throttle's state is in that of the optimiser."""
 
-ENGINES = ("auto", "numpy", "numba", "torch")
+ENGINES = ("auto", "numpy", "numba", "torch", "torch_compiled")
 MISSING = ("keep", "zero")
 
 UNEVEN = ("LBFGS", "Rprop", "Adafactor", "ASGD")
@@ -52,7 +55,8 @@ class GlobalThrottle:
             optimiser was made with, and vectors that are all ones.
         eta_max: the largest rate that will come; by default the largest that groups and schedulers name so far.
         missing: a parameter without a gradient is taken to ``keep`` its former one, or to have ``zero``.
-        engine: ``numpy``, ``numba``, ``torch`` (on the parameters' device) or ``auto``: torch on a device, else numba if there.
+        engine: ``numpy``, ``numba``, ``torch`` (on the parameters' device), ``torch_compiled`` (through ``torch.compile``), or
+            ``auto``: torch on a device that is no CPU, else numba where it is installed, else numpy.
         threads: of numba.
         beside: ``RtlThrottle``, or anything that makes a unit of a configuration and weights: does every step beside it, and the
             first difference ends the run.
@@ -104,32 +108,31 @@ class GlobalThrottle:
             most = max(float(group.get(name, 0)) for group in optimizer.param_groups for name in ("lr", "initial_lr", "max_lr"))
         if not 0 < most < math.inf or most < max(rates):
             raise ValueError(f"eta_max must be at least the rate {max(rates)!r}, finite and greater than 0, not {most!r}")
-        self.optimizer, self.plan = (
+        self.optimizer = optimizer
+        self.plan = plan_of(
             optimizer,
-            plan_of(
-                optimizer,
-                model=model,
-                formats=formats,
-                eta=most,
-                eta_max=most,
-                law=law,
-                a_tensor_a_unit=process_group is not None,
-                settings=settings,
-            ),
+            model=model,
+            formats=formats,
+            eta=most,
+            eta_max=most,
+            law=law,
+            a_tensor_a_unit=process_group is not None,
+            settings=settings,
         )
-        on_device = _on_device(engine, self.plan)
         if process_group is None:
             self.plan.refuse_idle(self.plan.idle)
+        if beside is not None:
+            if process_group is not None:
+                raise ValueError("beside must not be given with process_group: the unit beside holds no other process's shards")
+            if len(self.plan.configs) > 1:
+                raise ValueError(f"beside must be given where all parameters have one format, not {len(self.plan.configs)}")
         ranks = None if process_group is None else Ranks(process_group, self.plan)
         apart: dict[str, Any] = {} if ranks is None else {"elsewhere": ranks.elsewhere, "exchange": ranks.exchange}
-        if ranks is not None and beside is not None:
-            raise ValueError("beside must not be given with process_group: the unit beside holds no other process's shards")
         self._missing, self._on_step, self._measure, self._model = missing, on_step, measure, model
-        compiled = not on_device and shards(engine, threads) is not Shard and can(self.plan)
-        kind = CompiledUnit if compiled else Unit
-        self.unit = kind(self.plan, on_device=on_device, engine="numpy" if on_device else engine, threads=threads, **apart)
+        self.unit = unit_of(self.plan, engine, threads, **apart)
         self.steps = self.skipped = 0
-        self.history_rows: list[dict[str, float]] = []
+        self._rows = Rows()
+        self._eta, self._factors = 0.0, [1.0]
         self._rates: list[Any] | None = None  # the user's, while the optimiser works with 1
         self._skips = False
         self._last: dict[str, float] = {}
@@ -178,6 +181,11 @@ class GlobalThrottle:
             return None
         for name in self.unit.refresh():
             _warn(f"{name} was changed between two steps, and is read anew")
+        rates = [_rate(group) for group in optimizer.param_groups]
+        self._eta = max(rates)
+        if self._eta != float(self.unit.throttle.rate):
+            self.unit.throttle.set_rate(self._eta)
+        self._factors = [rate / self._eta if self._eta else 1.0 for rate in rates]
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
             self.unit.absorb(keep=self._missing == "keep")
@@ -210,46 +218,18 @@ class GlobalThrottle:
             self.skipped += 1
             return
         self._restore()
-        rates = [_rate(group) for group in optimizer.param_groups]
-        eta = max(rates)
-        throttle = self.unit.throttle
-        if eta != float(throttle.rate):
-            throttle.set_rate(eta)
-        factors = [rate / eta if eta else 1.0 for rate in rates]
         if self._beside is not None:
             self._beside.prepare(self.unit.throttle)
-        step = self.unit.move(factors, eta, measure=bool(self._measure) and self.steps % self._measure == 0)
+        step = self.unit.move(self._factors, self._eta, measure=bool(self._measure) and self.steps % self._measure == 0)
         if self._beside is not None:
             self._beside.compare(step)
         self.steps += 1
-        self._note(step, eta)
+        self._note(step)
 
-    def _note(self, step: Step, eta: float) -> None:
-        registers, config = step.registers, self.unit.throttle.config
-        now, elements = counts(registers), sum(one.elements for one in self.plan.configs)
-        applied = float(registers.alpha) if config.enabled else 1.0
-        angle = (math.nan,) * 3 if step.moments is None else angle_of(step.moments)
-        row = {
-            "learning_rate": eta,
-            "alpha": float(registers.alpha),
-            "alpha_applied": applied,
-            "eta_eff": applied * eta,
-            "step_size": registers.step_size * float(config.step.ulp),
-            "curvature": _real(registers.curvature),
-            "ema": _real(registers.ema),
-            "curvature_for_control": max(_real(registers.curvature), _real(registers.ema)),
-            "norm_gradient": _real(registers.norm_gradient),
-            "norm_motion": _real(registers.norm_motion),
-            "still": float(registers.still),
-            "update_angle_rad": angle[0],
-            "update_cosine": angle[1],
-            "update_radius_ratio": angle[2] / applied if applied else angle[2],
-            "gradient_overflow_fraction": step.gradient_beyond / elements,
-            "direction_overflow_fraction": step.direction_beyond / elements,
-            **fractions(now, self._counts, elements),
-        }
-        self._counts, self._last = now, row
-        self.history_rows.append(row)
+    def _note(self, step: Step) -> None:
+        row, self._counts = row_of(step, self._eta, self.unit, self._counts)
+        self._last = row
+        self._rows.append(row)
         if self._on_step is not None:
             self._on_step(self.metrics())
 
@@ -257,13 +237,12 @@ class GlobalThrottle:
 
     def metrics(self) -> dict[str, float]:
         """The last step in numbers, by the names that all histories have; empty before the first."""
-        return {f"throttle/{name}": value for name, value in self._last.items() if not math.isnan(value)}
+        return shown(self._last)
 
     @property
     def history(self) -> FitHistory:
         """All steps so far: ``save``, ``to_csv``, ``to_frame`` and ``plot_results`` as of any run."""
-        meta = {"throttle": [shard.config.to_table() for shard in self.unit.throttle.shards]}
-        return FitHistory.of_rows(self.history_rows, meta=meta)
+        return history_of(self._rows, self.unit)
 
     # ---------------------------------------------------------------- state
 
@@ -312,13 +291,28 @@ def _check_optimizer(optimizer: Any) -> None:
         )
 
 
+def unit_of(plan: Plan, engine: str, threads: int, **apart: Any) -> Unit:
+    """The unit of an engine.
+
+    Raises:
+        ValueError: no such engine, or parameters on several devices.
+    """
+    on_device = _on_device(engine, plan)
+    compiled = not on_device and shards(engine, threads) is not Shard and can(plan)
+    kind = CompiledUnit if compiled else Unit
+    own: Engine = engine
+    if on_device:
+        own = partial(TorchShard, device=plan.tensors[0][0].parameter.device, compile=engine == "torch_compiled")
+    return kind(plan, on_device=on_device, engine=own, threads=threads, **apart)
+
+
 def _on_device(engine: str, plan: Plan) -> bool:
     devices = {tensor.parameter.device for tensors in plan.tensors for tensor in tensors}
     if len(devices) > 1:
         raise ValueError(f"parameters must be on one device, not on {', '.join(sorted(str(device) for device in devices))}")
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
-    return engine == "torch" or (engine == "auto" and next(iter(devices)).type != "cpu")
+    return engine.startswith("torch") or (engine == "auto" and next(iter(devices)).type != "cpu")
 
 
 def _ids(optimizer: Any) -> list[list[int]]:
@@ -327,10 +321,6 @@ def _ids(optimizer: Any) -> list[list[int]]:
 
 def _rate(group: Mapping[str, Any]) -> float:
     return float(group["lr"])
-
-
-def _real(value: Any) -> float:
-    return float(value) if isinstance(value, (Scalar, float, int)) else float(Scalar(*value))
 
 
 def _warn(text: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from ...golden.registers import Registers
 from ...golden.sharded import ShardedThrottle
 from ...golden.throttle import Exchange, Throttle
 from .codes import NotFiniteError, coded, flat, values_of
-from .engine import TorchShard
 from .plan import Plan, Tensor
 
 
@@ -46,7 +44,7 @@ class Unit:
     """One golden unit, or shards of several formats, that hold the parameters of a plan.
 
     Args:
-        on_device: keep the integers as tensors on the parameters' device; else on the host, by ``engine``.
+        on_device: whether the shards that ``engine`` makes keep their integers as tensors on the parameters' device.
         elsewhere: configurations of the shards of other processes that come before and after those of the plan.
         exchange: sums integers over all processes.
 
@@ -70,8 +68,6 @@ class Unit:
         self.device = plan.tensors[0][0].parameter.device
         self.beyond: dict[str, int] = {}
         self.edited = 0
-        if on_device:
-            engine = partial(TorchShard, device=self.device)
         starts = [_host(self._read(k)) for k in range(len(plan.configs))]
         before, after = elsewhere
         self.throttle: Throttle
@@ -123,11 +119,12 @@ class Unit:
         self.edited += len(found)
         return found
 
-    def absorb(self, *, keep: bool) -> None:
-        """Take the gradients as they stand in the parameters.
+    def absorb(self, *, keep: bool, gradients: Mapping[int, Any] | None = None) -> None:
+        """Take the gradients.
 
         Args:
             keep: a parameter without one is taken to have its former one; else zeros.
+            gradients: by the ``id`` of their parameters; None for those that stand in the parameters.
 
         Raises:
             ValueError: a gradient that is not finite, or of another shape; names the parameter.
@@ -137,9 +134,9 @@ class Unit:
             fmt, former = shard.config.grids.gradient, None
             parts = []
             for tensor in tensors:
-                gradient = tensor.parameter.grad
+                gradient = gradient_of(tensor, gradients)
                 if gradient is not None:
-                    parts.append((gradient.to_dense() if gradient.is_sparse else gradient).detach())
+                    parts.append(gradient)
                 elif keep:
                     former = self._values(self._gradients[k], fmt, tensor.parameter) if former is None else former
                     parts.append(former[tensor.place : tensor.place + tensor.parameter.numel()])
@@ -231,6 +228,12 @@ def _coded(parts: Sequence[Any], tensors: Sequence[Tensor], fmt: Fixed, what: st
         first = tensors[0].place if len(parts) == len(tensors) == 1 else 0
         tensor = next(tensor for tensor in reversed(tensors) if tensor.place - first <= error.place)
         raise not_finite(what, tensor, error.place - tensor.place + first, error.value) from None
+
+
+def gradient_of(tensor: Tensor, gradients: Mapping[int, Any] | None) -> Any:
+    """A parameter's gradient of its shape, from those that are given or else from where it stands; None where there is none."""
+    found = tensor.parameter.grad if gradients is None else gradients.get(id(tensor.parameter))
+    return None if found is None else (found.to_dense() if found.is_sparse else found).detach()
 
 
 def not_finite(what: str, tensor: Tensor, place: int, value: float) -> ValueError:

@@ -27,6 +27,7 @@ from ..network.quantisers import Segment, gradient_formats, layer_quantisers, se
 from ..reference import FloatThrottle
 from ..rounding import quantise, values
 from ..throttle import Datapath, StepRecord
+from ..widths import Grids
 from . import estimators
 from .curvatures import NAMES as CURVATURES
 from .curvatures import norm
@@ -35,6 +36,7 @@ from .published import Law, PublishedThrottle
 from .recipe import Recipe
 from .schedules import Schedule, factor_at
 from .state import TrainState, exact_twin
+from .units import grids_of
 
 Array = NDArray[Any]
 Row = dict[str, float]
@@ -146,6 +148,7 @@ class Loop:
         # A unit of one's own may know no other rate than its configuration's.
         self.eta = float(ruling.eta if self.config is None else getattr(self.unit, "rate", ruling.eta))
         self.codes = self.config is not None and not isinstance(self.unit, FloatThrottle)
+        self.grids: list[Grids | None] = [None] * len(self.variables)  # of the unit, variable by variable
         self._fit()
         self._along_the_gradient()
         self.steps = 0
@@ -182,10 +185,12 @@ class Loop:
                 raise ValueError("the model's weights must be those that the state was left with")
             kept = segments(self.layers, self.precision)
         else:
-            grids = self.config.grids
+            if self.codes:
+                assert not isinstance(self.unit, PublishedThrottle)
+                self.grids = [*grids_of(self.unit, self.variables)]
             kept = tuple(
-                Segment(v.place.stop - v.place.start, *((grids.update, grids.weight) if self.codes else (None, None)))
-                for v in self.variables
+                Segment(v.place.stop - v.place.start, *((own.update, own.weight) if own else (None, None)))
+                for v, own in zip(self.variables, self.grids, strict=True)
             )
         self.segments = kept
 
@@ -235,11 +240,11 @@ class Loop:
 
     def _on_grid(self, gradient: Array) -> Array:
         """A gradient as the loop uses it: by the layers' formats, and then by the unit's."""
-        grid = self.config.grids.gradient if self.codes and self.config else None
-        if grid is None and not any(fmt is not None for fmt in self.formats):
+        if not self.codes and not any(fmt is not None for fmt in self.formats):
             return gradient
         made = np.empty_like(gradient)
-        for v, fmt in zip(self.variables, self.formats, strict=True):
+        for v, fmt, own in zip(self.variables, self.formats, self.grids, strict=True):
+            grid = own.gradient if own else None
             part = quantize_tensor(gradient[v.place], fmt)
             made[v.place] = quantize_tensor(part, grid)
             if self.overflows is not None and (fmt or grid):
@@ -445,12 +450,18 @@ class Loop:
         codes = np.ldexp(gradient.astype(np.float64), grid.fraction_bits).astype(np.int64)  # the gradient lies on the grid
         shown = codes
         if sensed is not gradient:
-            for v in self.variables:
-                self._count(v, "sensed", sensed, grid)
-            shown = quantise(sensed, grid, "gradient")
+            shown = self._codes("sensed", "gradient", sensed, grid)
         if sensed is direction and self.config.direction is None:  # one vector, whose overflow was counted as the gradient's
             return self.unit.step(shown, codes=True), shown, values(shown, grid)
-        for v in self.variables:
-            self._count(v, "direction", direction, other)
-        along = codes if direction is gradient and other is grid else quantise(direction, other, "direction")
+        found = self._codes("direction", "direction", direction, other)
+        along = codes if direction is gradient and other is grid else found
         return self.unit.step(shown, along, codes=True), shown, values(along, other)
+
+    def _codes(self, kind: str, name: str, vector: Array, whole: Fixed) -> Array:
+        """A vector on the grids of that name of each variable, as codes of the unit's; what lies beyond is counted."""
+        made = np.empty(vector.shape, np.int64)
+        for v, own in zip(self.variables, self.grids, strict=True):
+            fmt = getattr(own, name)
+            self._count(v, kind, vector, fmt)
+            made[v.place] = quantise(vector[v.place], fmt, name) << whole.fraction_bits - fmt.fraction_bits
+        return made

@@ -123,15 +123,20 @@ class MeasuredLoop(Loop, Stateful):
     def lint(self, batches: Batches) -> None:
         """Say what the settings will do to the run."""
         naive = isinstance(self.estimator, estimators.Naive)
-        for message in lints(
-            self.law if self.config is None else self.config,
-            minibatch=batches.minibatch,
-            batch_size=batches.batch_size,
-            rest=batches.rest,
-            estimator="naive" if naive else "",
-            precision=self.precision,
-            schedule=self.schedule,
-        ):
+        units = getattr(self.unit, "parts", [self.law if self.config is None else self.config])
+        found = [
+            lints(
+                unit,
+                minibatch=batches.minibatch,
+                batch_size=batches.batch_size,
+                rest=batches.rest,
+                estimator="naive" if naive else "",
+                precision=self.precision,
+                schedule=self.schedule,
+            )
+            for unit in units
+        ]
+        for message in dict.fromkeys(message for of_unit in found for message in of_unit):
             self.warn(message)
 
     def warn(self, message: str) -> None:
@@ -236,8 +241,7 @@ class MeasuredLoop(Loop, Stateful):
 
     def _rails(self, row: Row, moved: Moved) -> Row:
         """How the tensors stand to their rails and grids, as a whole and by layer."""
-        unit = self.config.grids.gradient if self.codes and self.config else None
-        grids = [unit or fmt for fmt in self.formats]
+        grids = [own.gradient if own else fmt for own, fmt in zip(self.grids, self.formats, strict=True)]
         rounded = any(segment.update for segment in self.segments)
         update = moved.direction * -self._rate(row) if rounded else moved.direction
         whole, by_layer = measures.rails(
@@ -254,10 +258,9 @@ class MeasuredLoop(Loop, Stateful):
         applied = float(registers.step_size)
         law = self.state.float_law
         if law is not None and self.config is not None:
-            grids = self.config.grids
-            moving = grids.direction if self.config.intended else grids.weight
-            change = math.ldexp(math.sqrt(registers.A), -grids.gradient.fraction_bits)
-            motion = math.ldexp(math.sqrt(self.state.motion_energy), -moving.fraction_bits)
+            fractions = self.config.energy_fractions
+            change = math.ldexp(math.sqrt(registers.A), -fractions["A"])
+            motion = math.ldexp(math.sqrt(self.state.motion_energy), -fractions["B"])
             self.state.motion_energy = registers.B
             if self.config.intended:
                 size = self.state.motion_size
@@ -265,7 +268,7 @@ class MeasuredLoop(Loop, Stateful):
             else:
                 alpha = law.step(change, motion)
             meant = (alpha if self.enabled else 1.0) * self.eta
-            applied = math.ldexp(registers.step_size, -grids.step.fraction_bits)
+            applied = math.ldexp(registers.step_size, -self.config.step.fraction_bits)
         if self.config is not None and self.config.delay:
             begun = (self.eta, float(self.config.initial_step * self.config.step.ulp))
             decided, (meant, applied) = (meant, applied), self.state.decided_rates or begun

@@ -15,7 +15,8 @@ from kappa_rtl.golden.protocol.rules import TrainingMonitor, diagnose
 
 def test_without_torch_there_is_an_import_error_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """The adapter itself can be imported; only what needs torch asks for it."""
-    monkeypatch.setitem(sys.modules, "torch", None)
+    for name in ("torch", "torch.nn", "torch.nn.functional"):  # another test of this process may have imported them
+        monkeypatch.setitem(sys.modules, name, None)
     from kappa_rtl.torch import Observed
 
     with pytest.raises(ImportError, match="torch"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,86 +13,15 @@ import numpy as np
 import pytest
 
 from kappa_rtl.golden.config import ThrottleConfig
-from kappa_rtl.golden.engines import shards
 from kappa_rtl.golden.rounding import quantise, values
-from kappa_rtl.golden.shard import Shard
 from kappa_rtl.golden.throttle import Throttle
-from support.strategies import exactly
 
 torch = pytest.importorskip("torch", reason="needs torch: make torch-test has an environment with it")
 
-from kappa_rtl.torch import BesideError, GlobalThrottle, calibrate, presets  # noqa: E402
-
-F = torch.nn.functional
-ENGINES = ["numpy", "torch", "numba"] if shards("auto", 1) is not Shard else ["numpy", "torch"]
+from kappa_rtl.torch import GlobalThrottle, calibrate, presets  # noqa: E402
+from support.torch_models import ENGINES, MODELS, OPTIMISERS, Residual, batches, flat, loss_of, mlp, train  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weights lie beyond the rails")
-
-
-def mlp() -> Any:
-    torch.manual_seed(0)
-    return torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.LayerNorm(8), torch.nn.GELU(), torch.nn.Linear(8, 3))
-
-
-class Residual(torch.nn.Module):  # type: ignore[misc,name-defined]
-    """A small network of the kind of a ResNet: convolutions, batch norms, a sum."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.stem, self.norm = torch.nn.Conv2d(1, 4, 3, padding=1, bias=False), torch.nn.BatchNorm2d(4)
-        self.inner, self.second = torch.nn.Conv2d(4, 4, 3, padding=1, bias=False), torch.nn.BatchNorm2d(4)
-        self.head = torch.nn.Linear(4, 3)
-
-    def forward(self, x: Any) -> Any:
-        h = F.relu(self.norm(self.stem(x.reshape(-1, 1, 2, 3))))
-        return self.head((h + F.relu(self.second(self.inner(h)))).mean((2, 3)))
-
-
-class Tied(torch.nn.Module):  # type: ignore[misc,name-defined]
-    """A transformer layer between an embedding and its own transpose."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.embedding = torch.nn.Embedding(7, 8)
-        self.layer = torch.nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
-        self.head = torch.nn.Linear(8, 7, bias=False)
-        self.head.weight = self.embedding.weight
-
-    def forward(self, x: Any) -> Any:
-        tokens = (x.abs() * 10).long() % 7
-        return self.head(self.layer(self.embedding(tokens))).mean(1)[:, :3]
-
-
-MODELS: dict[str, Callable[[], Any]] = {"mlp": mlp, "residual": Residual, "tied": Tied}
-OPTIMISERS: dict[str, Callable[[Any], Any]] = {
-    "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.25),
-    "momentum": lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-3),
-    "adamw": lambda parameters: torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.1),
-}
-
-
-def batches(count: int, seed: int = 1) -> Iterator[tuple[Any, Any]]:
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(count):
-        x = torch.randn(16, 6, generator=generator)
-        yield x, (x[:, 0] > 0).long() + (x[:, 1] > 0).long()
-
-
-def loss_of(model: Any, batch: tuple[Any, Any]) -> Any:
-    return F.cross_entropy(model(batch[0]), batch[1])
-
-
-def train(model: Any, optimizer: Any, data: Iterator[tuple[Any, Any]]) -> None:
-    for batch in data:
-        optimizer.zero_grad()
-        loss_of(model, batch).backward()
-        optimizer.step()
-
-
-def flat(tensors: Any) -> Any:
-    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors]).double().numpy()
 
 
 class Twin:
@@ -313,91 +242,6 @@ def test_weights_edited_between_steps_are_read_anew(engine: str) -> None:
         train(model, optimizer, batches(1))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("formats", ["sq12", "sq8_stochastic", "sq8_residual"])
-def test_a_run_that_is_resumed_is_the_run(formats: str, engine: str, tmp_path: Path) -> None:
-    def made() -> tuple[Any, Any, Any]:
-        model = mlp()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-        return model, optimizer, GlobalThrottle(optimizer, model=model, formats=formats, engine=engine)
-
-    model, optimizer, throttle = made()
-    data = list(batches(12))
-    train(model, optimizer, iter(data[:6]))
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "checkpoint.pt")
-    train(model, optimizer, iter(data[6:]))
-    other, again, resumed = made()
-    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    again.load_state_dict(state["optimizer"])
-    other.load_state_dict(state["model"])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        train(other, again, iter(data[6:]))
-    assert np.array_equal(flat(model.parameters()), flat(other.parameters()))
-    assert resumed.metrics() == throttle.metrics() and resumed.steps == throttle.steps == 12
-
-
-def test_a_state_of_other_formats_is_refused_and_a_plain_one_said() -> None:
-    model, other, plain = mlp(), mlp(), mlp()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    GlobalThrottle(optimizer, formats="sq12")
-    strange = torch.optim.SGD(other.parameters(), lr=0.1)
-    throttle = GlobalThrottle(strange, formats="sq16")
-    train(other, strange, batches(2))
-    theta = flat(other.parameters())
-    with pytest.raises(ValueError, match=r"gradient must be 'SQ4\.12"):
-        strange.load_state_dict(optimizer.state_dict())
-    assert np.array_equal(flat(other.parameters()), theta) and throttle.steps == 2
-    with pytest.warns(UserWarning, match="the checkpoint has no state of a throttle"):
-        strange.load_state_dict(torch.optim.SGD(plain.parameters(), lr=0.1).state_dict())
-
-
-def test_grad_scaler_skips_and_overflow_is_found_before_the_inner_step() -> None:
-    model = mlp()
-    optimizer = torch.optim.SGD(model.named_parameters(), lr=0.1, momentum=0.9)
-    throttle = GlobalThrottle(optimizer)
-    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
-    for number, batch in enumerate(batches(4)):
-        optimizer.zero_grad()
-        loss = loss_of(model, batch)
-        scaler.scale(loss * (float("inf") if number == 1 else 1)).backward()
-        scaler.step(optimizer)
-        scaler.update()
-    assert throttle.steps == 3
-    before, momentum = flat(model.parameters()), copy.deepcopy(optimizer.state_dict()["state"])
-    model[3].bias.grad[1] = float("nan")
-    with pytest.raises(ValueError, match=exactly("gradient of 3.bias[1] must be finite, not nan")):
-        optimizer.step()
-    assert np.array_equal(flat(model.parameters()), before) and throttle.steps == 3
-    for key, state in optimizer.state_dict()["state"].items():
-        assert bool((state["momentum_buffer"] == momentum[key]["momentum_buffer"]).all())
-    assert optimizer.param_groups[0]["lr"] == 0.1
-
-
-def test_a_fused_optimiser_is_asked_to_unscale() -> None:
-    model = mlp()
-    optimizer = torch.optim.SGD(model.named_parameters(), lr=0.1, fused=True)
-    throttle = GlobalThrottle(optimizer)
-    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
-    (batch,) = batches(1)
-    scaler.scale(loss_of(model, batch)).backward()
-    with pytest.raises(ValueError, match=r"^gradients must be unscaled before the step: call scaler.unscale_\(optimizer\)"):
-        scaler.step(optimizer)
-    scaler.update()
-    optimizer.zero_grad()
-    scaler.scale(loss_of(model, batch)).backward()
-    scaler.unscale_(optimizer)
-    scaler.step(optimizer)
-    scaler.update()
-    assert throttle.steps == 1
-    optimizer.zero_grad()
-    scaler.scale(loss_of(model, batch) * float("inf")).backward()
-    scaler.unscale_(optimizer)
-    theta = flat(model.parameters())
-    scaler.step(optimizer)
-    assert (throttle.steps, throttle.skipped) == (1, 1) and np.array_equal(flat(model.parameters()), theta)
-
-
 def test_metrics_history_and_on_step(tmp_path: Path) -> None:
     seen: list[dict[str, float]] = []
     model = mlp()
@@ -448,7 +292,7 @@ REFUSED: dict[str, Callable[[Any, Any], Any]] = {
     "optimizer must take steps proportional to its rate, which": lambda m, o: GlobalThrottle(torch.optim.LBFGS(m.parameters())),
     "optimizer must have no other throttle: call its detach() first": lambda m, o: [GlobalThrottle(o), GlobalThrottle(o)],
     "missing must be one of keep, zero, not 'drop'": lambda m, o: GlobalThrottle(o, missing="drop"),
-    "engine must be one of auto, numpy, numba, torch, not 'gpu'": lambda m, o: GlobalThrottle(o, engine="gpu"),
+    "engine must be one of auto, numpy, numba, torch, torch_compiled, not 'gpu'": lambda m, o: GlobalThrottle(o, engine="gpu"),
     "measure must be an integer of at least 0, not -1": lambda m, o: GlobalThrottle(o, measure=-1),
     "eta_max must be at least the rate 0.1, finite and": lambda m, o: GlobalThrottle(o, eta_max=0.01),
     "formats must be a table or one of sq16, sq12, sq8, sq12_stochastic": lambda m, o: GlobalThrottle(o, formats="sq7"),
@@ -514,8 +358,10 @@ def test_a_rate_above_the_largest_is_refused_with_the_way_out() -> None:
     optimizer.param_groups[0]["lr"] = 0.2
     (batch,) = batches(1)
     loss_of(model, batch).backward()
+    before = flat(model.parameters())
     with pytest.raises(ValueError, match=r"^eta must be from 0 to eta_max = 0.1, not 0.2"):
         optimizer.step()
+    assert np.array_equal(flat(model.parameters()), before) and optimizer.param_groups[0]["lr"] == 0.2
 
 
 def test_detached_it_is_the_plain_optimiser() -> None:
@@ -534,43 +380,3 @@ def test_presets_are_tables() -> None:
         model = mlp()
         throttle = GlobalThrottle(torch.optim.SGD(model.parameters(), lr=0.1), formats=table)
         assert config_of(throttle).grids.weight.width == int("".join(c for c in name.split("_")[0] if c.isdigit()))
-
-
-class Faulty(Throttle):
-    """A unit that loses an ulp in its third step."""
-
-    def __init__(self, config: ThrottleConfig, weights: Any, *, codes: bool, streaming: bool) -> None:
-        super().__init__(config, weights, codes=codes)
-
-    def step(self, *args: Any, **how: Any) -> Any:
-        record = super().step(*args, **how)
-        if record.step == 2:
-            record.theta.flags.writeable = True
-            record.theta[5] += 1
-        return record
-
-
-def test_the_first_difference_beside_ends_the_run_with_its_page(tmp_path: Path) -> None:
-    model = mlp()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    GlobalThrottle(optimizer, beside=Faulty, folder=tmp_path / "found")
-    with pytest.raises(BesideError, match=r"^step 2, theta\[5\]: golden"):
-        train(model, optimizer, batches(5))
-    page = (tmp_path / "found" / "difference.html").read_text()
-    assert "theta[5]" in page and (tmp_path / "found" / "difference.json").exists()
-
-
-def test_the_exported_verilog_beside(tmp_path: Path) -> None:
-    from kappa_rtl.sim.cosim import RtlThrottle
-
-    torch.manual_seed(0)
-    model = torch.nn.Linear(6, 3)
-    optimizer = torch.optim.AdamW(model.named_parameters(), lr=0.01)
-    throttle = GlobalThrottle(optimizer, formats="sq8_residual", beside=RtlThrottle, folder=tmp_path)
-    train(model, optimizer, batches(8))
-    with torch.no_grad():
-        model.bias.zero_()
-    with pytest.warns(UserWarning, match="bias was changed"):
-        train(model, optimizer, batches(2))
-    assert throttle._beside is not None and throttle._beside.compared == 10
-    throttle.detach()

@@ -59,7 +59,7 @@ def test_every_kind_of_unit_is_there() -> None:
     assert set(QUICK) < set(UNITS)
     laws = {unit["table"].get("law") for unit in UNITS.values()}
     assert laws >= {"stability_margin", "inverse_curvature", "adgd", "clip_norm", "trust_ratio"}
-    for option in ("delay", "residual_bits", "every_rail", "parity", "watchdog", "population"):
+    for option in ("delay", "residual_bits", "every_rail", "parity", "watchdog", "population", "gradient_grid", "direction_grid"):
         assert any(unit["table"].get(option) for unit in UNITS.values()), option
     assert {unit["table"].get("motion") for unit in UNITS.values()} == {None, "applied", "intended"}
     assert any(unit["table"].get("source") == "projection" for unit in UNITS.values())

@@ -113,7 +113,7 @@ ALONG = [
     ("projection", Mutant("units/core.py", "self._energy(total.as_signed()) if self.sum.projects else total", "total", "a sum below zero is a large one between shards")),
     ("intended_one_pass", Mutant("units/core.py", "Cat(offered[:bits], above, moved)", "Cat(offered[:bits], moved)", "that a weight moved is said in a bit of B")),
     ("mixed", Mutant("units/core.py", "energy << shift if shift", "energy if shift", "shards of several formats add up integers of several grids")),
-    ("mixed", Mutant("units/core.py", 'if state == "SHARE A" else self.config.motion_shift', 'if state == "SHARE A" else self.config.gradient_shift', "B is brought onto A's grid")),
+    ("mixed_applied", Mutant("units/core.py", 'if state == "SHARE A" else self.config.motion_shift', 'if state == "SHARE A" else self.config.gradient_shift', "B is brought onto A's grid")),
     ("mixed_applied", Mutant("units/core.py", 'self.config.gradient_shift if state == "SHARE A"', 'self.config.motion_shift if state == "SHARE A"', "A is brought onto B's grid")),
     ("projection_one_pass", Mutant("units/onepass.py", "part_a if self.projects else energy_a, energy_a", "energy_a, energy_a", "a shard's part below zero does not count in one pass")),
 ]  # fmt: skip

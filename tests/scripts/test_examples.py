@@ -219,3 +219,15 @@ def run_two(folder: Path) -> None:
     done = subprocess.run([sys.executable, "run.py"], cwd=folder, env=env, capture_output=True, text=True, timeout=300)
     passed, failed = get_results(folder / "results.xml")
     assert (passed, failed) == (1, 0) and not done.returncode, done.stdout[-4000:]
+
+
+def test_formats_by_layer(tmp_path: Path) -> None:
+    """The network whose layers have weights of different widths; and the units that it writes can be read."""
+    script = EXAMPLES / "formats_by_layer" / "run.py"
+    done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=True)
+    rows = re.findall(r"^ +(\d+), (\d+) +([.\d]+) \(alpha ([.\d]+)\) +([.\d]+) \(alpha ([.\d]+)\)$", done.stdout, re.M)
+    assert len(rows) == 6
+    found = {(int(a), int(b)): [float(x) for x in rest] for a, b, *rest in rows}
+    applied, alpha_applied, intended, alpha_intended = found[8, 16]
+    assert alpha_applied < 0.01 < 0.2 < alpha_intended and intended > applied + 0.2
+    assert (tmp_path / "shard0.v").exists() and "module shard1" in (tmp_path / "shard1.v").read_text()

@@ -61,9 +61,14 @@ def metadata(wheel: zipfile.ZipFile) -> Message:
     return HeaderParser().parsestr(wheel.read(name).decode())
 
 
+def pinned_lines() -> list[str]:
+    """The lines of the lock, and of what the tests of torch and Keras have beside it."""
+    return [line for name in ("requirements.lock", "requirements-torch.lock") for line in (ROOT / name).read_text().splitlines()]
+
+
 def pins() -> dict[str, Requirement]:
-    """The lines of the lock by canonical name."""
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    """The lines of the locks by canonical name."""
+    lines = pinned_lines()
     found = [Requirement(line) for line in lines if line and not line.lstrip().startswith("#")]
     assert len({canonicalize_name(pin.name) for pin in found}) == len(found), "a package is in the lock twice"
     return {canonicalize_name(pin.name): pin for pin in found}
@@ -71,7 +76,7 @@ def pins() -> dict[str, Requirement]:
 
 def test_wheel_holds_the_tree_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     expected = {f"kappa_rtl/{path.relative_to(ROOT).as_posix()}" for folder in FOLDERS for path in files_of(ROOT / folder)}
-    expected |= {"kappa_rtl/__init__.py", "kappa_rtl/py.typed", "kappa_rtl/torch.py"}
+    expected |= {"kappa_rtl/__init__.py", "kappa_rtl/py.typed", "kappa_rtl/keras.py", "kappa_rtl/torch.py"}
     built = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert sorted(expected - built) == [], "in the tree, not in the wheel: see packages and package-data in pyproject.toml"
     assert sorted(built - expected) == [], "in the wheel, not in the tree"
@@ -105,7 +110,17 @@ def test_metadata(wheel: zipfile.ZipFile, metadata: Message) -> None:
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in wheel.namelist())
     required = {Requirement(line) for line in metadata.get_all("Requires-Dist", [])}
     assert {req for req in required if not req.marker} == {Requirement(line) for line in PROJECT["dependencies"]}
-    assert set(metadata.get_all("Provides-Extra", [])) == {"fast", "torch", "keras", "test", "lint", "synth", "prove", "docs", "dev"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {
+        "fast",
+        "torch",
+        "keras",
+        "test",
+        "lint",
+        "synth",
+        "prove",
+        "docs",
+        "dev",
+    }
 
 
 def test_command(wheel: zipfile.ZipFile) -> None:
@@ -128,7 +143,7 @@ def test_lock_is_exact() -> None:
         assert [spec.operator for spec in pin.specifier] == ["=="], pin
         assert "*" not in str(pin.specifier), pin
     # Names, versions and markers, and no address or path.
-    for line in (ROOT / "requirements.lock").read_text().splitlines():
+    for line in pinned_lines():
         assert re.fullmatch(r"#.*|[\w.-]+==[\w.+]+( ; .+)?", line), line
         assert "/" not in line, line
         assert not line.lstrip("# ").startswith("-"), line
@@ -138,7 +153,7 @@ def test_lock_is_exact() -> None:
 def test_lock_satisfies_ranges(line: str) -> None:
     wanted = Requirement(line)
     if wanted.name == "kappa-rtl":
-        assert wanted.extras == set(EXTRAS) - {"dev"}, "the extra dev is all the others"
+        assert wanted.extras == set(EXTRAS) - {"dev", "torch", "keras"}, "the extra dev is all that a bare machine can have soon"
         return
     pin = pins()[canonicalize_name(wanted.name)]
     assert pin.marker is None, "a direct dependency has one version everywhere"

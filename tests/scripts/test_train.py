@@ -298,7 +298,7 @@ def test_the_documented_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     scope: dict[str, object] = {}
     for block in blocks:
         exec(block, scope)
-    assert len(blocks) == 6 and (tmp_path / "history.png").exists() and FitHistory.load("history.npz").steps == 100
+    assert len(blocks) == 7 and (tmp_path / "history.png").exists() and FitHistory.load("history.npz").steps == 100
     assert not Path("run.npz").exists()
     assert float(capsys.readouterr().out.split()[0]) < 0.3
 
