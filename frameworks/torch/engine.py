@@ -45,7 +45,7 @@ class TorchShard(Shard):
         self._generators = LaneGenerators(config.lane_seeds) if config.stochastic else None
         self._absorb, self._apply = passes.absorb_of(config), passes.apply_of(config)
         if compile:
-            self._absorb, self._apply = torch.compile(self._absorb), torch.compile(self._apply)
+            self._absorb, self._apply = (torch.compile(one, dynamic=False) for one in (self._absorb, self._apply))
 
     @property
     def codes(self) -> Any:

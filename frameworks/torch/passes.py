@@ -7,7 +7,7 @@ proves that wide enough; an exact sum of products is kept in three, of halves of
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -21,6 +21,23 @@ LIMB = 16
 Pass = Callable[..., Any]
 
 
+class Ends(NamedTuple):
+    """Where a format ends, as plain numbers, which a compiler of torch's can take for constants."""
+
+    low: int
+    high: int
+    near: int
+    mask: int
+    wraps: bool
+    zeros: bool
+
+    @classmethod
+    def of(cls, fmt: Fixed) -> Ends:
+        """The ends of a format."""
+        wraps, zeros = fmt.overflow is Overflow.WRAP, fmt.overflow is Overflow.ZERO
+        return cls(*fmt.rails, fmt.near_rail, (1 << fmt.width) - 1, wraps, zeros)
+
+
 def whole(sums: list[int]) -> int:
     """An exact sum of products from its three parts: of high halves, of unlike ones, of low ones."""
     high, middle, low = sums
@@ -29,14 +46,15 @@ def whole(sums: list[int]) -> int:
 
 def absorb_of(config: ThrottleConfig) -> Pass:
     """``absorb(gradient, previous)``: a vector of three sums for A, three for what a watchdog compares, and counts of rails."""
-    source, fmt = Source(config.source), config.grids.gradient
+    source, ends = Source(config.source), Ends.of(config.grids.gradient)
+    changes, projects = source.is_curvature, source.is_projection
     watched = "gradient_floor" in config.watchdog
 
     def absorb(gradient: Any, previous: Any) -> Any:
         g, p = gradient.long(), previous.long()
-        change = g - p if source.is_curvature else g
-        energy = _inner(p, p - g) if source.is_projection else _inner(change, change)
-        return torch.stack([*energy, *(_inner(g, g) if watched else energy), *_rails(g, fmt)])
+        change = g - p if changes else g
+        energy = _inner(p, p - g) if projects else _inner(change, change)
+        return torch.stack([*energy, *(_inner(g, g) if watched else energy), *_rails(g, ends)])
 
     return absorb
 
@@ -47,46 +65,51 @@ def apply_of(config: ThrottleConfig) -> Pass:
     Of the vector: y beyond the rails, y that vanished, y on a rail and near one, theta' on a rail and near one, weights that
     moved, three sums for B and three for the energy of theta'. ``lift`` is what stochastic rounding adds, ``step`` a tensor.
     """
-    grids, widths = config.grids, config.widths
-    weight, update, kept_bits = grids.weight, grids.update, config.residual_bits
+    grids, widths, kept_bits, intended = config.grids, config.widths, config.residual_bits, config.intended
     product_lift = widths.product_fraction - grids.direction.fraction_bits - grids.step.fraction_bits
-    residual_lift = widths.product_fraction - weight.fraction_bits - kept_bits
-    weight_lift, update_lift = widths.common_fraction - weight.fraction_bits, widths.common_fraction - update.fraction_bits
+    residual_fraction = grids.weight.fraction_bits + kept_bits
+    residual_lift = widths.product_fraction - residual_fraction
+    weight_lift = widths.common_fraction - grids.weight.fraction_bits
+    update_lift = widths.common_fraction - grids.update.fraction_bits
+    first, second = (widths.update_shift, grids.update.rounding.value), (widths.weight_shift, grids.weight.rounding.value)
+    weight, update = Ends.of(grids.weight), Ends.of(grids.update)
+    stored, moved_by = dtype_of(grids.weight), dtype_of(grids.update)
+    of_product, of_sum = widths.dropped_fraction - widths.product_fraction, widths.dropped_fraction - widths.common_fraction
+    kept_drop, kept_rail = widths.dropped_fraction - residual_fraction, 1 << max(0, kept_bits - 1)
 
     def apply(direction: Any, theta: Any, residual: Any, lift: Any, step: Any) -> tuple[Any, Any, Any, Any]:
         d, old = direction.long(), theta.long()
         product = d * -step
         if kept_bits:
             product = (product << product_lift) + (residual.long() << residual_lift)
-        rounded = _shift_round(product + lift, widths.update_shift, update.rounding)
+        rounded = _shift_round(product + lift, *first)
         y = _fit(rounded, update)
         total = (old << weight_lift) + (y << update_lift)
-        summed = _shift_round(total, widths.weight_shift, weight.rounding)
+        summed = _shift_round(total, *second)
         new = _fit(summed, weight)
         if kept_bits:
-            dropped, fell = _fallen(product, rounded, widths.update_shift), _fallen(total, summed, widths.weight_shift)
-            residual = _kept(dropped, fell, config)
-        beyond = (summed < weight.rails[0]) | (summed > weight.rails[1])
-        on_rail = (new <= weight.rails[0]) | (new >= weight.rails[1]) | beyond
-        moved = d if config.intended else new - old
+            fallen = (_fallen(product, rounded, first[0]) << of_product) + (_fallen(total, summed, second[0]) << of_sum)
+            residual = (fallen >> kept_drop).clamp(-kept_rail, kept_rail - 1).to(torch.int8)
+        beyond = (summed < weight.low) | (summed > weight.high)
+        on_rail = (new <= weight.low) | (new >= weight.high) | beyond
+        moved = d if intended else new - old
         sums = [
-            ((rounded < update.rails[0]) | (rounded > update.rails[1])).sum(),
+            ((rounded < update.low) | (rounded > update.high)).sum(),
             ((product != 0) & (y == 0)).sum(),
             *_rails(y, update),
             on_rail.sum(),
-            (new.abs() >= weight.near_rail).sum(),
+            (new.abs() >= weight.near).sum(),
             (new != old).sum(),
             *_inner(moved, moved),
             *_inner(new, new),
         ]
-        return new.to(dtype_of(weight)), y.to(dtype_of(update)), residual, torch.stack(sums)
+        return new.to(stored), y.to(moved_by), residual, torch.stack(sums)
 
     return apply
 
 
-def _rails(codes: Any, fmt: Fixed) -> tuple[Any, Any]:
-    low, high = fmt.rails
-    return ((codes <= low) | (codes >= high)).sum(), (codes.abs() >= fmt.near_rail).sum()
+def _rails(codes: Any, ends: Ends) -> tuple[Any, Any]:
+    return ((codes <= ends.low) | (codes >= ends.high)).sum(), (codes.abs() >= ends.near).sum()
 
 
 def _inner(a: Any, b: Any) -> tuple[Any, Any, Any]:
@@ -96,48 +119,33 @@ def _inner(a: Any, b: Any) -> tuple[Any, Any, Any]:
     return (a_high * b_high).sum(), (a_high * b_low + a_low * b_high).sum(), (a_low * b_low).sum()
 
 
-def _shift_round(codes: Any, shift: int, rounding: Rounding) -> Any:
+def _shift_round(codes: Any, shift: int, rounding: str) -> Any:
     if shift <= 0:
         return codes << -shift
     half = 1 << (shift - 1)
-    match rounding:
-        case Rounding.NEAREST_EVEN:
-            lift: Any = (codes >> shift & 1) + (half - 1)
-        case Rounding.NEAREST_UP:
-            lift = half
-        case Rounding.NEAREST_DOWN:
-            lift = half - 1
-        case Rounding.NEAREST_ZERO:
-            lift = half - (codes >= 0).long()
-        case Rounding.NEAREST_AWAY:
-            lift = half - (codes < 0).long()
-        case Rounding.TOWARD_ZERO:
-            lift = (codes < 0).long() * (2 * half - 1)
-        case _:  # a floor, of stochastic rounding too
-            lift = 0
+    lift: Any = 0  # a floor, of stochastic rounding too
+    if rounding == Rounding.NEAREST_EVEN.value:
+        lift = (codes >> shift & 1) + (half - 1)
+    elif rounding == Rounding.NEAREST_UP.value:
+        lift = half
+    elif rounding == Rounding.NEAREST_DOWN.value:
+        lift = half - 1
+    elif rounding == Rounding.NEAREST_ZERO.value:
+        lift = half - (codes >= 0).long()
+    elif rounding == Rounding.NEAREST_AWAY.value:
+        lift = half - (codes < 0).long()
+    elif rounding == Rounding.TOWARD_ZERO.value:
+        lift = (codes < 0).long() * (2 * half - 1)
     return codes + lift >> shift
 
 
-def _fit(codes: Any, fmt: Fixed) -> Any:
-    low, high = fmt.rails
-    match fmt.overflow:
-        case Overflow.WRAP:
-            return (codes - low & (1 << fmt.width) - 1) + low
-        case Overflow.ZERO:
-            return torch.where((codes < low) | (codes > high), torch.zeros_like(codes), codes)
-        case _:
-            return codes.clamp(low, high)
+def _fit(codes: Any, ends: Ends) -> Any:
+    if ends.wraps:
+        return (codes - ends.low & ends.mask) + ends.low
+    if ends.zeros:
+        return torch.where((codes < ends.low) | (codes > ends.high), torch.zeros_like(codes), codes)
+    return codes.clamp(ends.low, ends.high)
 
 
 def _fallen(exact: Any, rounded: Any, shift: int) -> Any:
     return exact - (rounded << shift) if shift > 0 else torch.zeros_like(exact)
-
-
-def _kept(dropped: Any, fell: Any, config: ThrottleConfig) -> Any:
-    widths = config.widths
-    total = (dropped << widths.dropped_fraction - widths.product_fraction) + (
-        fell << widths.dropped_fraction - widths.common_fraction
-    )
-    total = total >> widths.dropped_fraction - config.grids.weight.fraction_bits - config.residual_bits
-    rail = 1 << config.residual_bits - 1
-    return total.clamp(-rail, rail - 1).to(torch.int8)

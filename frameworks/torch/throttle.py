@@ -14,6 +14,7 @@ import torch
 
 from ...golden.checkpoint import State
 from ...golden.engines import Engine, shards
+from ...golden.files import write_atomically
 from ...golden.shard import Shard
 from ...golden.training.history import FitHistory
 from ...golden.training.linear import counts
@@ -24,6 +25,7 @@ from .engine import TorchShard
 from .exchange import Ranks
 from .plan import Plan, lines, plan_of
 from .record import history_of, row_of, shown
+from .report import page_of
 from .state import of_torch, to_torch
 from .unit import Step, Unit
 
@@ -243,6 +245,12 @@ class GlobalThrottle:
     def history(self) -> FitHistory:
         """All steps so far: ``save``, ``to_csv``, ``to_frame`` and ``plot_results`` as of any run."""
         return history_of(self._rows, self.unit)
+
+    def report(self, path: str | os.PathLike[str], title: str = "Training through the throttle") -> Path:
+        """Write the run so far as one page: units, the picture, what the last step came to."""
+        target = Path(path)
+        write_atomically(target, page_of(self.history, lines(self.plan), title))
+        return target
 
     # ---------------------------------------------------------------- state
 

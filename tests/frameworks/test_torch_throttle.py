@@ -255,6 +255,8 @@ def test_metrics_history_and_on_step(tmp_path: Path) -> None:
     assert history.steps == 6 and history["alpha_applied"][0] == seen[0]["throttle/alpha_applied"]
     assert history.plot_results(tmp_path / "run.png") is not None and (tmp_path / "run.png").stat().st_size > 10_000
     history.save(tmp_path / "run.npz")
+    page = throttle.report(tmp_path / "run.html", "Six steps & more").read_text()
+    assert "Six steps &amp; more" in page and "6 steps" in page and "data:image/png" in page and "update_cosine" in page
 
 
 def test_the_angle_and_length_are_those_of_the_change() -> None:
