@@ -144,6 +144,12 @@ class GlobalThrottle:
         for name, beyond in self.unit.beyond.items():
             if beyond:
                 _warn(f"{name}: {beyond} weights lie beyond the rails of their format, and were brought onto them")
+        for line, config in zip(lines(self.plan), self.plan.configs, strict=True):
+            if config.stochastic and config.grids.update.fraction_bits > config.grids.weight.fraction_bits:
+                _warn(
+                    f"{line}: the update is rounded at random on a finer grid than the weights', whose rounding to nearest then "
+                    "undoes most of it; take as many fraction bits as the weight's"
+                )
         self._hooks = [
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(self._after),

@@ -344,6 +344,12 @@ def test_what_is_rounded_at_random_is_not_rounded_to_nearest_behind_it() -> None
         assert config.stochastic and config.grids.update.fraction_bits <= config.grids.weight.fraction_bits
 
 
+def test_a_random_update_on_a_finer_grid_than_the_weights_is_said() -> None:
+    optimizer = torch.optim.SGD(mlp().parameters(), lr=0.1)
+    with pytest.warns(UserWarning, match="the update is rounded at random on a finer grid than the weights'"):
+        GlobalThrottle(optimizer, formats={"*": {"weight": "SQ2.6", "update": "SQ1.7,stochastic"}})
+
+
 def test_a_group_added_later_is_refused() -> None:
     model = mlp()
     optimizer = torch.optim.SGD(model[0].parameters(), lr=0.1)
