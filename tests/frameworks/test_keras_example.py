@@ -1,4 +1,4 @@
-"""The example in Keras ends as its page says: with the harness's weights, and a picture."""
+"""The blocks of docs/keras.md run, and the example ends as the page says: with the harness's weights, and a picture."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from support import ROOT
+from support.pages import run_blocks
 
 pytest.importorskip("torch", reason="needs torch: make torch-test has an environment with it")
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -29,3 +30,8 @@ def test_scale_drift(tmp_path: Path) -> None:
     assert all(float(off) < 1e-12 for _, _, off, _ in lines)
     assert float(lines[0][3]) > 1e4 and float(lines[1][3]) < 1e-8
     assert (tmp_path / "drift.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_blocks("docs/keras.md") == 2

@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from support import ROOT
+from support.pages import run_blocks
 
 torch = pytest.importorskip("torch", reason="needs torch: make torch-test has an environment with it")
-
-BLOCK = re.compile(r"^(?:```python|<!-- setup: [^\n]*)\n(.*?)^(?:```|-->)$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.filterwarnings("ignore:.*weights lie beyond the rails")
 def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """All in order, in one namespace and a folder of their own."""
-    page = (ROOT / "docs" / "torch.md").read_text()
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {"__name__": "snippet"}
-    count = 0
-    for found in BLOCK.finditer(page):
-        line = page.count("\n", 0, found.start(1))
-        exec(compile("\n" * line + found[1], "docs/torch.md", "exec"), names)
-        count += 1
-    assert count == len(re.findall(r"^```python|^<!-- setup", page, re.MULTILINE)) > 8
+    assert run_blocks("docs/torch.md") > 8
     assert "1 unit(s)" in capsys.readouterr().out
     assert (tmp_path / "throttle.png").exists() and (tmp_path / "checkpoint.pt").exists()
     assert not (tmp_path / "build").exists(), "golden and RTL differ"

@@ -56,7 +56,7 @@ FEWER = {
 }
 """By page: what stands in its Python blocks, and what makes a long loop a short one, each in its order."""
 
-ELSEWHERE = ("docs/torch.md",)
+ELSEWHERE = ("docs/torch.md", "docs/keras.md")
 """Pages whose Python blocks need what is no dependency: they are compiled here, and run in tests/frameworks."""
 
 NAMED = re.compile(r"# (\w+\.toml)")
