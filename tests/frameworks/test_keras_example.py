@@ -32,6 +32,7 @@ def test_scale_drift(tmp_path: Path) -> None:
     assert (tmp_path / "drift.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert run_blocks("docs/keras.md") == 2
