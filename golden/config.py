@@ -568,7 +568,7 @@ class ThrottleConfig:
             }
             if self.watchdog
             else None,
-        }
+        } | ({"energy_fractions": self.energy_fractions} if self.shared != self.grids else {})
 
 
 def _format(name: str, value: Fixed | str) -> Fixed:

@@ -110,6 +110,8 @@ def test_the_whole_holds_all_formats_and_the_motion_is_the_intended_one() -> Non
     assert [(part.gradient_shift, part.motion_shift) for part in parts] == [(0, 0), (4, 4)]
     assert whole.widths.gradient_energy == parts[0].widths.gradient_energy == parts[1].widths.gradient_energy
     assert whole.constants == parts[0].constants == parts[1].constants
+    assert [part.registers()["energy_fractions"] for part in parts] == [{"A": 8, "B": 8}] * 2
+    assert "energy_fractions" not in whole.registers()
 
 
 def test_equal_formats_are_as_before() -> None:
