@@ -1,8 +1,8 @@
 """Vectors of floats onto a grid and off it in compiled loops, for a front end whose weights and gradients are floats.
 
 Each loop does in one pass what takes numpy or torch several, with the same roundings on the way: products and differences are in
-the vector's own dtype, a value is scaled and rounded to nearest, ties to even, and what lies beyond the rails is clipped.
-Plain Python without numba; :func:`loops` compiles them.
+the vector's own dtype (of 32-bit codes and float32 numba would make float64), a value is scaled and rounded to nearest, ties to
+even, and what lies beyond the rails is clipped. Plain Python without numba; :func:`loops` compiles them.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ def propose() -> Kernel:
     def propose_codes(theta: Any, ulp: Any, offset: Any, values: Any, factor: Any, grid: Grid, codes: Any) -> tuple[Any, int]:
         beyond, strange = np.int32(0), -1
         for i in range(values.size):
-            scaled = np.rint((theta[i] * ulp + offset - values[i]) * factor * grid.scale)
+            stored = values.dtype.type(theta[i] * ulp) + offset
+            scaled = np.rint((stored - values[i]) * factor * grid.scale)
             fitted = min(max(scaled, grid.low), grid.high)
             beyond = np.int32(beyond + np.int32(scaled != fitted))
             codes[i] = np.int32(fitted)
@@ -116,7 +117,8 @@ def moments() -> Kernel:
         applied = meant = product = 0.0
         for i in range(values.size):
             change = np.float64(new[i] - old[i]) * ulp
-            proposal = np.float64((old[i] * ulp + offset - values[i]) * factor)
+            stored = values.dtype.type(old[i] * ulp) + offset
+            proposal = np.float64((stored - values[i]) * factor)
             applied += change * change
             meant += proposal * proposal
             product += change * proposal

@@ -21,7 +21,7 @@ def together(
     The whole has formats that hold those of all shards, so that A, B and all that follows from them are on its grids, and a
     weight of any shard is one of its weights. A shard's own A and B are exact integers, which static shifts bring onto those
     grids. Shard k draws its random numbers, if any, with its seed + k. Where formats differ, motions that are the default
-    become ``intended``.
+    become ``intended``; ``motion`` says otherwise.
 
     Args:
         configs: of each shard, none with a ``population``.
@@ -45,6 +45,9 @@ def together(
     total = sum(config.elements for config in configs)
     alike = all(_formats(config) == _formats(first) for config in configs)
     shared: dict[str, Any] = {} if alike else {f"{name}_grid": fmt for name, fmt in _containers(configs).items()}
+    asked = {config.motion for config in configs}
+    if motion is None and len(asked) == 1 and any(config.motion is not config.default_motion for config in configs):
+        (motion,) = asked  # one of them at least was given it, and all have it
     if motion is not None:
         shared["motion"] = motion
     shards = [config.replace(population=total, seed=(config.seed + k) % (1 << 32), **shared) for k, config in enumerate(configs)]

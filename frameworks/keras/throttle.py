@@ -24,6 +24,7 @@ STATE = "throttle"
 """Where the throttle's state is among the variables of a saved optimiser."""
 
 MISSING = ("keep", "zero")
+OF_INNER = ("clipnorm", "clipvalue", "global_clipnorm", "weight_decay")
 GAINS = ("gamma", "scale")
 """What Keras calls the gains of norm layers."""
 
@@ -91,7 +92,7 @@ class GlobalThrottle(keras.optimizers.Optimizer):
     ) -> None:
         if (backend := keras.backend.backend()) != "torch":
             raise ValueError(f"backend must be torch, not {backend!r}: set KERAS_BACKEND=torch before keras is imported")
-        from ..torch.plan import table_of
+        from ..torch.plan import check_settings, table_of
         from ..torch.throttle import ENGINES
 
         check_optimizer(optimizer)
@@ -102,6 +103,7 @@ class GlobalThrottle(keras.optimizers.Optimizer):
             raise ValueError(f"measure must be an integer of at least 0, not {measure!r}")
         most = largest_rate(optimizer, eta_max)
         table_of(formats)
+        check_settings(law, settings)
         ThrottleConfig.of_law(law, elements=1, eta=most, eta_max=most, **settings)
         super().__init__(learning_rate=0.0, name=name)
         self.inner_optimizer = optimizer
@@ -159,6 +161,15 @@ class GlobalThrottle(keras.optimizers.Optimizer):
     @learning_rate.setter
     def learning_rate(self, rate: Any) -> None:
         self.inner_optimizer.learning_rate = rate
+
+    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
+        """Of the optimiser within, whose decay it is."""
+        self.inner_optimizer.exclude_from_weight_decay(var_list=var_list, var_names=var_names)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in OF_INNER and getattr(self, "_given", None) is not None:
+            raise ValueError(f"{name} must be set on inner_optimizer, which makes the step, not on the throttle")
+        super().__setattr__(name, value)
 
     def scale_loss(self, loss: Any) -> Any:
         """By the ``loss_scale_factor`` of the optimiser within."""
@@ -223,9 +234,13 @@ class GlobalThrottle(keras.optimizers.Optimizer):
             if gradient is not None
         }
         unit.absorb(keep=self._given.missing == "keep", gradients=taken)
-        with at_rate_one(self.inner_optimizer):
-            self.inner_optimizer.apply(gradients, variables)
-        step = unit.move([1.0], eta, measure=bool(measure) and log.steps % measure == 0)
+        try:
+            with at_rate_one(self.inner_optimizer):
+                self.inner_optimizer.apply(gradients, variables)
+            step = unit.move([1.0], eta, measure=bool(measure) and log.steps % measure == 0)
+        except BaseException:
+            unit.write()  # the weights before the step, in the place of the proposal
+            raise
         from ..torch.record import row_of
 
         log.last, log.counts = row_of(step, eta, unit, log.counts)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
-from .plan import gains_of, named
+from .plan import gains_of, largest_rate, named
 
 QUANTILE = 0.999
 """Of gradients and of the optimiser's proposals that is to lie within a quarter of the rails."""
@@ -74,6 +77,13 @@ def calibrate(
         throttle = GlobalThrottle(optimizer, model=model, formats=formats)
     """
     names = ("gradient", "weight", "update", "direction")
+    allowed = {"rounding", "random_bits", "seed", "residual_bits", "lanes", "gain_from_one"}
+    for name in fields:
+        if name not in allowed:
+            raise ValueError(f"fields must be among {', '.join(sorted(allowed))}, not {name!r}")
+    for name in () if isinstance(bits, int) else bits:
+        if name not in names:
+            raise ValueError(f"bits must be of {', '.join(names)}, not of {name!r}")
     widths = {name: bits if isinstance(bits, int) else bits.get(name, 0) for name in names}
     for name, width in widths.items():
         if isinstance(width, bool) or not isinstance(width, int) or not 4 <= width <= 32:
@@ -84,7 +94,7 @@ def calibrate(
     parameters = named(optimizer, model)
     gains = gains_of(model, parameters)
     weights = torch.cat([(p.detach() - float(id(p) in gains)).reshape(-1).float() for _, p, _ in parameters])
-    rate = max(float(group.get(name, 0)) for group in optimizer.param_groups for name in ("lr", "initial_lr", "max_lr"))
+    rate = max(largest_rate(group) for group in optimizer.param_groups)
     gradients, proposals = _run(model, optimizer, batches, loss, steps, [p for _, p, _ in parameters])
     seen = {"gradient": gradients, "weight": weights, "direction": proposals}
     largest = {"weight": float(weights.abs().max()), "gradient": _quantile(gradients), "direction": _quantile(proposals)}
@@ -112,12 +122,12 @@ def calibrate(
 def _run(
     model: Any, optimizer: Any, batches: Iterable[Any], loss: Callable[[Any, Any], Any], steps: int, parameters: list[Any]
 ) -> tuple[Any, Any]:
-    """Gradients and proposals of a short run, each one vector; everything is put back."""
-    before = copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict())
-    training, random = model.training, torch.get_rng_state()
-    kept = [None if p.grad is None else p.grad.clone() for p in parameters]
+    """Gradients and proposals of a short run, each one vector; everything is put back.
+
+    A rate of 0, as a warm-up begins with, stands for the largest that its group names.
+    """
     gradients, proposals = [], []
-    try:
+    with _put_back(model, optimizer, parameters):
         for batch in itertools.islice(batches, steps):
             optimizer.zero_grad()
             loss(model, batch).backward()
@@ -125,7 +135,9 @@ def _run(
             gradients += [(p.grad.to_dense() if p.grad.is_sparse else p.grad).reshape(-1).float() for p in here]
             old = [p.detach().clone() for p in here]
             rates = [group["lr"] for group in optimizer.param_groups]
-            rate_of = {id(p): float(group["lr"]) for group in optimizer.param_groups for p in group["params"]}
+            rate_of = {
+                id(p): float(group["lr"]) or largest_rate(group) for group in optimizer.param_groups for p in group["params"]
+            }
             for group in optimizer.param_groups:
                 group["lr"] = torch.ones_like(group["lr"]) if isinstance(group["lr"], torch.Tensor) else 1.0
             optimizer.step()
@@ -136,16 +148,43 @@ def _run(
                 proposal = former - p.detach()
                 p.data.copy_(former - rate_of[id(p)] * proposal)
                 proposals.append(proposal.reshape(-1).float() * (rate_of[id(p)] / most))
-    finally:
-        model.load_state_dict(before[0])
-        optimizer.load_state_dict(before[1])
-        model.train(training)
-        torch.set_rng_state(random)
-        for p, gradient in zip(parameters, kept, strict=True):
-            p.grad = gradient
     if not gradients:
         raise ValueError("batches must give at least one batch with a gradient, not none")
-    return torch.cat(gradients), torch.cat(proposals)
+    found = torch.cat(gradients), torch.cat(proposals)
+    for what, values in zip(("gradients", "steps"), found, strict=True):
+        if not bool(values.any()):
+            raise ValueError(f"batches must give {what} that are not all zero: there is nothing to place a binary point by")
+    return found
+
+
+@contextlib.contextmanager
+def _put_back(model: Any, optimizer: Any, parameters: list[Any]) -> Iterator[None]:
+    """Parameters, buffers, modes, gradients, the optimiser's state and all random states are in the end what they were."""
+    tensors = [*model.parameters(), *model.buffers(), *parameters]
+    kept = [(tensor, tensor.detach().clone()) for tensor in tensors]
+    gradients = [(p, None if p.grad is None else p.grad.clone()) for p in parameters]
+    modes = [(module, module.training) for module in model.modules()]
+    state, rates = copy.deepcopy(optimizer.state_dict()), [group["lr"] for group in optimizer.param_groups]
+    own, others = torch.get_rng_state(), (random.getstate(), np.random.get_state())
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, former in kept:
+                tensor.copy_(former)
+        for p, gradient in gradients:
+            p.grad = gradient
+        for module, mode in modes:
+            module.training = mode
+        optimizer.load_state_dict(state)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):  # the very objects, which others may hold
+            group["lr"] = rate
+        torch.set_rng_state(own)
+        random.setstate(others[0])
+        np.random.set_state(others[1])
+        if devices:
+            torch.cuda.set_rng_state_all(devices)
 
 
 def _quantile(values: Any) -> float:

@@ -16,10 +16,10 @@ from .unit import Step, Unit, gradient_of, not_finite
 
 
 def can(plan: Plan) -> bool:
-    """Whether the compiled loops have what a plan asks for: parameters of float32 or float64 in one piece, the usual modes."""
+    """Whether the compiled loops have what a plan asks for: parameters of float32 or float64, the usual modes."""
     tensors = [tensor.parameter for members in plan.tensors for tensor in members]
     formats = [fmt for config in plan.configs for fmt in (config.grids.gradient, config.grids.direction)]
-    return all(p.dtype in (torch.float32, torch.float64) and p.is_contiguous() for p in tensors) and all(map(takes, formats))
+    return all(p.dtype in (torch.float32, torch.float64) for p in tensors) and all(map(takes, formats))
 
 
 class CompiledUnit(Unit):
@@ -27,9 +27,16 @@ class CompiledUnit(Unit):
 
     def write(self) -> None:
         for _, tensor, codes, ulp, offset in self._stored():
-            loops().leave(codes, ulp, offset, _flat(tensor.parameter.data))
+            data = tensor.parameter.data
+            if data.is_contiguous():
+                loops().leave(codes, ulp, offset, _flat(data))
+            else:  # in a memory format of its own: by way of a vector
+                values = np.empty(codes.size, ulp.dtype)
+                loops().leave(codes, ulp, offset, values)
+                data.copy_(torch.from_numpy(values).view(data.shape))
 
     def refresh(self) -> list[str]:
+        self._check_parameters()
         found: dict[int, list[str]] = {}
         for k, tensor, codes, ulp, offset in self._stored():
             if not loops().same(codes, ulp, offset, _flat(tensor.parameter.data)):
@@ -97,5 +104,5 @@ class CompiledUnit(Unit):
 
 
 def _flat(tensor: Any) -> Any:
-    """The memory of a tensor in one piece, as a vector."""
-    return tensor.view(-1).numpy()
+    """The elements of a tensor as a vector: its own memory where that is in one piece, else a copy."""
+    return tensor.reshape(-1).numpy()

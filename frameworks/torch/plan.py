@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,23 @@ import torch
 
 from ...golden.config import ThrottleConfig
 from ...golden.formats import Fixed
+from ...golden.laws import LAWS
 from .presets import PRESETS
 
 FIELDS = ("gradient", "weight", "update", "direction", "residual_bits", "random_bits", "seed", "lanes")
 """What formats may say of a parameter, beside ``gain_from_one``."""
+
+TAKEN = {
+    "elements": "it is how many the parameters have",
+    "eta": "the optimiser's rate is eta, and eta_max bounds it",
+    "population": "it is how many all shards have",
+    "gradient_grid": "it follows from the formats",
+    "weight_grid": "it follows from the formats",
+    "direction_grid": "it follows from the formats",
+    "delay": "a step has to be decided before it is applied, since the rate may change between two steps",
+    "parity": "there is no memory on chip here",
+}
+"""Fields of a configuration that are not for settings, and why."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +78,11 @@ def named(optimizer: Any, model: Any | None) -> list[tuple[str, Any, int]]:
     return found
 
 
+def largest_rate(group: Mapping[str, Any]) -> float:
+    """The largest rate that a parameter group and the schedulers on it have named so far."""
+    return max(float(group.get(name, 0)) for name in ("lr", "initial_lr", "max_lr"))
+
+
 def plan_of(
     optimizer: Any,
     *,
@@ -109,6 +128,7 @@ def plan_of_parameters(
     Args:
         gains: the ``id`` of each parameter that is stored from 1.
     """
+    check_settings(law, settings)
     table = table_of(formats)
     matched: set[str] = set()
     units: dict[str, tuple[dict[str, Any], list[Tensor]]] = {}
@@ -132,6 +152,18 @@ def plan_of_parameters(
     )
     idle = tuple(pattern for pattern in table if pattern not in matched)
     return Plan(configs, tuple(tuple(members) for _, members in units.values()), idle)
+
+
+def check_settings(law: str, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that are no fields of a configuration, or that are not the user's to give here."""
+    known = {field.name for field in dataclasses.fields(ThrottleConfig)} | set(LAWS[law].parameters if law in LAWS else ())
+    for name in settings:
+        if name in FIELDS:
+            raise ValueError(f"{name} must be given in formats, as {{'*': {{{name!r}: {settings[name]!r}}}}}, not beside them")
+        if name in TAKEN:
+            raise ValueError(f"{name} must not be given: {TAKEN[name]}")
+        if name not in known:
+            raise ValueError(f"{name} is no setting of a throttle; it has {', '.join(sorted(known - set(FIELDS) - set(TAKEN)))}")
 
 
 def table_of(formats: Any) -> dict[str, dict[str, Any]]:
@@ -170,9 +202,11 @@ def _check(name: str, parameter: Any, fields: Mapping[str, Any], offset: float) 
         raise ValueError(f"{name} must be a parameter of floats, not {parameter.dtype}")
     if not parameter.numel():
         raise ValueError(f"{name} must have elements, not the shape {tuple(parameter.shape)}")
+    if any(stride == 0 and size > 1 for stride, size in zip(parameter.stride(), parameter.shape, strict=True)):
+        raise ValueError(f"{name} must have memory for each of its elements, not be expanded: take its .clone()")
     weight = fields["weight"]
     fmt = Fixed.parse(weight) if isinstance(weight, str) else weight
-    held = {torch.float64: 53, torch.float32: 24, torch.bfloat16: 8, torch.float16: 11}[parameter.dtype]
+    held = {torch.float64: 53, torch.float32: 24, torch.bfloat16: 8, torch.float16: 11}.get(parameter.dtype, 0)
     # With 1 added a gain may need a bit more than its integer bits, or all of them where these lie below the point.
     bits = max(fmt.integer_bits, 1) + 1 + fmt.fraction_bits if offset else fmt.width
     if bits - 1 > held:

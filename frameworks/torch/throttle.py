@@ -10,11 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from ...golden.checkpoint import State
+from ...golden.checkpoint import State, agree
 from ...golden.engines import Engine, shards
 from ...golden.files import write_atomically
+from ...golden.numbers import whole
 from ...golden.shard import Shard
 from ...golden.training.history import FitHistory
 from ...golden.training.linear import counts
@@ -23,7 +25,7 @@ from .beside import Beside
 from .compiled import CompiledUnit, can
 from .engine import TorchShard
 from .exchange import Ranks
-from .plan import Plan, lines, plan_of
+from .plan import Plan, largest_rate, lines, plan_of
 from .record import history_of, row_of, shown
 from .report import page_of
 from .state import of_torch, to_torch
@@ -102,12 +104,14 @@ class GlobalThrottle:
         _check_optimizer(optimizer)
         if missing not in MISSING:
             raise ValueError(f"missing must be one of {', '.join(MISSING)}, not {missing!r}")
+        if on_step is not None and not callable(on_step):
+            raise ValueError(f"on_step must be a function of the metrics, not {on_step!r}")
         if isinstance(measure, bool) or not isinstance(measure, int) or measure < 0:
             raise ValueError(f"measure must be an integer of at least 0, not {measure!r}")
         rates = [_rate(group) for group in optimizer.param_groups]
         most = eta_max
         if most is None:
-            most = max(float(group.get(name, 0)) for group in optimizer.param_groups for name in ("lr", "initial_lr", "max_lr"))
+            most = max(largest_rate(group) for group in optimizer.param_groups)
         if not 0 < most < math.inf or most < max(rates):
             raise ValueError(f"eta_max must be at least the rate {max(rates)!r}, finite and greater than 0, not {most!r}")
         self.optimizer = optimizer
@@ -135,8 +139,10 @@ class GlobalThrottle:
         self.steps = self.skipped = 0
         self._rows = Rows()
         self._eta, self._factors = 0.0, [1.0]
-        self._rates: list[Any] | None = None  # the user's, while the optimiser works with 1
-        self._skips = False
+        self._rates: list[Any] = []  # the user's, while the optimiser works with 1
+        self._ones: list[Any] = []  # and what stands in their place
+        self._skips = self._active = False
+        self._comes: Mapping[str, Any] | None = None  # a state that torch is about to load
         self._last: dict[str, float] = {}
         self._counts = counts(None)
         self._groups = _ids(optimizer)
@@ -153,8 +159,10 @@ class GlobalThrottle:
         self._hooks = [
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(self._after),
+            optimizer.register_state_dict_pre_hook(lambda _: self.recover()),
             optimizer.register_state_dict_post_hook(self._add_state),
-            optimizer.register_load_state_dict_pre_hook(self._take_state),
+            optimizer.register_load_state_dict_pre_hook(self._check_state),
+            optimizer.register_load_state_dict_post_hook(self._take_state),
         ]
         optimizer._kappa_rtl = self
 
@@ -163,6 +171,9 @@ class GlobalThrottle:
 
     def detach(self) -> None:
         """Leave the optimiser as it was; the parameters stay where they are."""
+        if not self._hooks:
+            return
+        self.recover()
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
@@ -173,7 +184,8 @@ class GlobalThrottle:
     # ---------------------------------------------------------------- a step
 
     def _before(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self._restore()  # a step that raised
+        self.recover()
+        self._active = True
         if _ids(optimizer) != self._groups:
             raise ValueError("param_groups must hold the parameters that the throttle was made for: make it after the last group")
         if getattr(optimizer, "grad_scale", None) is not None:
@@ -184,7 +196,8 @@ class GlobalThrottle:
                 "which this optimiser would do itself"
             )
         found = getattr(optimizer, "found_inf", None)
-        self._skips = found is not None and bool(found)
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        self._skips = (found is not None and bool(found)) or (closure is None and not _any_gradient(optimizer))
         if self._skips:
             return None
         for name in self.unit.refresh():
@@ -192,14 +205,18 @@ class GlobalThrottle:
         rates = [_rate(group) for group in optimizer.param_groups]
         self._eta = max(rates)
         if self._eta != float(self.unit.throttle.rate):
-            self.unit.throttle.set_rate(self._eta)
+            try:
+                self.unit.throttle.set_rate(self._eta)
+            except ValueError as error:
+                raise ValueError(f"{error}; make the throttle after the scheduler, or give it eta_max") from None
         self._factors = [rate / self._eta if self._eta else 1.0 for rate in rates]
-        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
             self.unit.absorb(keep=self._missing == "keep")
         self._rates = [group["lr"] for group in optimizer.param_groups]
-        for group in optimizer.param_groups:
-            group["lr"] = torch.ones_like(group["lr"]) if isinstance(group["lr"], torch.Tensor) else 1.0
+        # Floats of their own, which are told from any other 1 that somebody sets.
+        self._ones = [torch.ones_like(rate) if isinstance(rate, torch.Tensor) else float("1.0") for rate in self._rates]
+        for group, one in zip(optimizer.param_groups, self._ones, strict=True):
+            group["lr"] = one
         if closure is None:
             return None
 
@@ -208,27 +225,43 @@ class GlobalThrottle:
                 loss = closure()
                 self.unit.absorb(keep=self._missing == "keep")
             except BaseException:
-                self._restore()
+                self.recover()
                 raise
             return loss
 
         rest = args[2:] if len(args) > 1 else ()
         return (args[0], and_take, *rest), {key: value for key, value in kwargs.items() if key != "closure"}
 
+    def recover(self) -> None:
+        """After an exception within the optimiser's step: put the rates and the weights back as they were before it.
+
+        The next step, and ``state_dict`` of the optimiser, do it by themselves: nothing tells the throttle of the exception.
+        """
+        if self._rates:
+            self._restore()
+            self.unit.write()
+
     def _restore(self) -> None:
-        if self._rates is not None:
-            for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+        for group, rate, one in zip(self.optimizer.param_groups, self._rates, self._ones, strict=False):
+            if group["lr"] is one:
                 group["lr"] = rate
-            self._rates = None
+        self._rates, self._ones = [], []
 
     def _after(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self._active:  # a step of a class that calls that of its parent, whose hooks have been here
+            return
+        self._active = False
         if self._skips:
             self.skipped += 1
             return
         self._restore()
         if self._beside is not None:
             self._beside.prepare(self.unit.throttle)
-        step = self.unit.move(self._factors, self._eta, measure=bool(self._measure) and self.steps % self._measure == 0)
+        try:
+            step = self.unit.move(self._factors, self._eta, measure=bool(self._measure) and self.steps % self._measure == 0)
+        except BaseException:
+            self.unit.write()  # the weights before the step, in the place of the proposal
+            raise
         if self._beside is not None:
             self._beside.compare(step)
         self.steps += 1
@@ -275,22 +308,37 @@ class GlobalThrottle:
         Raises:
             ValueError: another configuration, or no such state; names the field. Nothing has changed then.
         """
-        for name in ("steps", "skipped", "counts", "unit"):
-            if name not in state:
-                raise ValueError(f"the throttle's state must have {name}, not {', '.join(state)}")
-        self.unit.load_state_dict(of_torch(state["unit"]))
-        self.steps, self.skipped, self._counts = state["steps"], state["skipped"], dict(state["counts"])
         if self._beside is not None:
             self._beside.refuse_load()
+        own = {"steps": self.steps, "skipped": self.skipped, "counts": self._counts}
+        agree({name: value for name, value in state.items() if name != "unit"}, own)
+        for name in ("steps", "skipped"):
+            whole(name, state[name], 0)
+        if "unit" not in state:
+            raise ValueError(f"the throttle's state must have unit, not {', '.join(state)}")
+        self.unit.load_state_dict(of_torch(state["unit"]))
+        self.steps, self.skipped, self._counts = state["steps"], state["skipped"], dict(state["counts"])
+        self._rates, self._ones = [], []
 
     def _add_state(self, optimizer: Any, state: dict[str, Any]) -> None:
         state[KEY] = self.state_dict()
 
-    def _take_state(self, optimizer: Any, state: dict[str, Any]) -> None:
-        if KEY in state:
-            self.load_state_dict(state[KEY])
-        else:
+    def _check_state(self, optimizer: Any, state: dict[str, Any]) -> None:
+        """Before torch looks at its own part: refuse what will not do, by loading it and going back."""
+        self.recover()
+        self._comes = state.get(KEY)
+        if self._comes is None:
             _warn("the checkpoint has no state of a throttle: it begins anew, from the parameters as they are")
+            return
+        before = self.state_dict()
+        self.load_state_dict(self._comes)
+        self.load_state_dict(before)
+
+    def _take_state(self, optimizer: Any) -> None:
+        """Behind it, when torch has taken its part."""
+        if self._comes is not None:
+            self.load_state_dict(self._comes)
+            self._comes = None
 
 
 def _check_optimizer(optimizer: Any) -> None:
@@ -334,7 +382,16 @@ def _ids(optimizer: Any) -> list[list[int]]:
 
 
 def _rate(group: Mapping[str, Any]) -> float:
-    return float(group["lr"])
+    """The rate of a group; one of float32 is the decimal that it prints as."""
+    rate = group["lr"]
+    if not isinstance(rate, torch.Tensor):
+        return float(rate)
+    value = rate.item()
+    return float(str(np.float32(value))) if rate.dtype == torch.float32 else float(value)
+
+
+def _any_gradient(optimizer: Any) -> bool:
+    return any(p.grad is not None for group in optimizer.param_groups for p in group["params"])
 
 
 def _warn(text: str) -> None:

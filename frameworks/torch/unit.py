@@ -66,6 +66,7 @@ class Unit:
     ) -> None:
         self.plan, self._on_device = plan, on_device
         self.device = plan.tensors[0][0].parameter.device
+        self._kinds = [(tensor.parameter.dtype, tensor.parameter.device) for members in plan.tensors for tensor in members]
         self.beyond: dict[str, int] = {}
         self.edited = 0
         starts = [_host(self._read(k)) for k in range(len(plan.configs))]
@@ -92,7 +93,12 @@ class Unit:
                 tensor.parameter.data.copy_(part.view_as(tensor.parameter))
 
     def refresh(self) -> list[str]:
-        """Read parameters anew that somebody has changed since they were written, such as a loaded checkpoint; their names."""
+        """Read parameters anew that somebody has changed since they were written, such as a loaded checkpoint; their names.
+
+        Raises:
+            ValueError: a parameter has another dtype or device than when the unit was made.
+        """
+        self._check_parameters()
         found: dict[int, list[str]] = {}
         for k, tensors in enumerate(self.plan.tensors):
             changed = [
@@ -103,6 +109,15 @@ class Unit:
             if changed:
                 found[k] = changed
         return self._read_anew(found)
+
+    def _check_parameters(self) -> None:
+        for tensor, (dtype, device) in zip((t for members in self.plan.tensors for t in members), self._kinds, strict=True):
+            now = (tensor.parameter.dtype, tensor.parameter.device)
+            if now != (dtype, device):
+                raise ValueError(
+                    f"{tensor.name} must stay {dtype} on {device}, as when the throttle was made, not {now[0]} on {now[1]}: "
+                    "make the throttle after the model is converted or moved"
+                )
 
     def _read_anew(self, changed: Mapping[int, list[str]]) -> list[str]:
         """Read shards whose parameters were changed; the names of those that are other weights now."""
@@ -131,19 +146,15 @@ class Unit:
         """
         made, beyond = [], 0
         for k, (shard, tensors) in enumerate(zip(self.throttle.shards, self.plan.tensors, strict=True)):
-            fmt, former = shard.config.grids.gradient, None
-            parts = []
-            for tensor in tensors:
-                gradient = gradient_of(tensor, gradients)
-                if gradient is not None:
-                    parts.append(gradient)
-                elif keep:
-                    former = self._values(self._gradients[k], fmt, tensor.parameter) if former is None else former
-                    parts.append(former[tensor.place : tensor.place + tensor.parameter.numel()])
-                else:
-                    parts.append(torch.zeros_like(tensor.parameter))
-            found = _coded(parts, tensors, fmt, "gradient")
-            made.append(found.codes if self._on_device else _host(found.codes))
+            given = [gradient_of(tensor, gradients) for tensor in tensors]
+            parts = [torch.zeros_like(t.parameter) if g is None else g for t, g in zip(tensors, given, strict=True)]
+            found = _coded(parts, tensors, shard.config.grids.gradient, "gradient")
+            codes = found.codes if self._on_device else _host(found.codes)
+            for tensor, gradient in zip(tensors, given, strict=True):
+                if gradient is None and keep:
+                    place = slice(tensor.place, tensor.place + tensor.parameter.numel())
+                    codes[place] = self._gradients[k][place]
+            made.append(codes)
             beyond += found.beyond
         self._gradients, self._gradient_beyond = made, beyond
 
@@ -233,7 +244,9 @@ def _coded(parts: Sequence[Any], tensors: Sequence[Tensor], fmt: Fixed, what: st
 def gradient_of(tensor: Tensor, gradients: Mapping[int, Any] | None) -> Any:
     """A parameter's gradient of its shape, from those that are given or else from where it stands; None where there is none."""
     found = tensor.parameter.grad if gradients is None else gradients.get(id(tensor.parameter))
-    return None if found is None else (found.to_dense() if found.is_sparse else found).detach()
+    if found is None:
+        return None
+    return (found.to_dense() if found.is_sparse else found).detach().to(tensor.parameter.dtype)
 
 
 def not_finite(what: str, tensor: Tensor, place: int, value: float) -> ValueError:

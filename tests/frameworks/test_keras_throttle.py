@@ -367,7 +367,10 @@ REFUSED = {
         "gradient_accumulation_steps must be None, not 4: the throttle makes a step for every gradient: give it larger batches",
     ),
     "missing": (lambda: GlobalThrottle(SGD(0.1), missing="drop"), "missing must be one of keep, zero, not 'drop'"),
-    "engine": (lambda: GlobalThrottle(SGD(0.1), engine="jax"), "engine must be one of auto, numpy, numba, torch, not 'jax'"),
+    "engine": (
+        lambda: GlobalThrottle(SGD(0.1), engine="jax"),
+        "engine must be one of auto, numpy, numba, torch, torch_compiled, not 'jax'",
+    ),
     "measure": (lambda: GlobalThrottle(SGD(0.1), measure=-1), "measure must be an integer of at least 0, not -1"),
     "eta_max": (
         lambda: GlobalThrottle(SGD(0.1), eta_max=0.05),
@@ -446,3 +449,32 @@ def test_a_compiled_step_runs_the_throttle() -> None:
     assert compiled.optimizer.log.steps == 8
     for ours, theirs in zip(eager.get_weights(), compiled.get_weights(), strict=True):
         assert np.allclose(ours, theirs, atol=1e-3)
+
+
+def test_what_belongs_to_the_optimiser_within() -> None:
+    inner = keras.optimizers.SGD(0.1, weight_decay=0.5)
+    throttle = GlobalThrottle(inner)
+    throttle.exclude_from_weight_decay(var_names=["bias"])
+    variables = [keras.Variable(np.full(2, 0.5, "float32"), name=name) for name in ("kernel", "bias")]
+    throttle.build(variables)
+    throttle.apply([np.zeros(2, "float32"), np.zeros(2, "float32")], variables)
+    assert float(variables[0].numpy()[0]) < 0.5 == float(variables[1].numpy()[0])
+    with pytest.raises(ValueError, match=r"^clipnorm must be set on inner_optimizer, which makes the step"):
+        throttle.clipnorm = 1.0
+
+
+def test_an_exception_within_leaves_the_weights() -> None:
+    inner = keras.optimizers.SGD(0.1)
+    throttle = GlobalThrottle(inner)
+    variable = keras.Variable(np.full(2, 0.5, "float32"), name="kernel")
+    throttle.apply([np.ones(2, "float32")], [variable])
+    before, apply = variable.numpy().copy(), inner.apply
+
+    def failing(*given: object) -> None:
+        apply(*given)
+        raise RuntimeError("half a step")
+
+    inner.apply = failing
+    with pytest.raises(RuntimeError, match="half a step"):
+        throttle.apply([np.ones(2, "float32")], [variable])
+    assert np.array_equal(variable.numpy(), before) and float(throttle.learning_rate.numpy()) == np.float32(0.1)

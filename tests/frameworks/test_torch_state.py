@@ -59,6 +59,29 @@ def test_a_state_of_other_formats_is_refused_and_a_plain_one_said() -> None:
         strange.load_state_dict(torch.optim.SGD(plain.parameters(), lr=0.1).state_dict())
 
 
+def test_a_state_that_is_refused_changes_nothing() -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
+    throttle = GlobalThrottle(optimizer)
+    train(model, optimizer, batches(2))
+    good = optimizer.state_dict()
+    train(model, optimizer, batches(3))
+    before, theta = throttle.state_dict(), np.array(throttle.unit.throttle.theta)
+    other = torch.optim.SGD(mlp()[0].parameters(), lr=0.1).state_dict()
+    for bad in (
+        {**good, "param_groups": other["param_groups"]},
+        {**good, "kappa_rtl": {**good["kappa_rtl"], "steps": "two"}},
+        {**good, "kappa_rtl": {**good["kappa_rtl"], "steps": -1}},
+        {**good, "kappa_rtl": {"steps": 1}},
+    ):
+        with pytest.raises(ValueError):  # noqa: PT011  of torch's or of ours
+            optimizer.load_state_dict(bad)
+        assert np.array_equal(throttle.unit.throttle.theta, theta) and throttle.steps == 5
+        assert throttle.state_dict()["counts"] == before["counts"]
+    optimizer.load_state_dict(good)
+    assert throttle.steps == 2
+
+
 def test_grad_scaler_skips_and_overflow_is_found_before_the_inner_step() -> None:
     model = mlp()
     optimizer = torch.optim.SGD(model.named_parameters(), lr=0.1, momentum=0.9)

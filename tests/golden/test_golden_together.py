@@ -114,6 +114,12 @@ def test_the_whole_holds_all_formats_and_the_motion_is_the_intended_one() -> Non
     assert "energy_fractions" not in whole.registers()
 
 
+def test_a_motion_that_was_given_and_is_one_stays() -> None:
+    given = pair(motion="applied", residual_bits=2)[1]
+    whole, parts = together([pair(motion="applied")[0], given])
+    assert [str(one.motion) for one in (whole, *parts)] == ["applied"] * 3
+
+
 def test_equal_formats_are_as_before() -> None:
     config = ThrottleConfig(elements=2, eta=0.5)
     whole, parts = together([config, config])
@@ -201,10 +207,6 @@ def test_shards_elsewhere_make_the_same_steps() -> None:
         ([], "configs must be of one shard at least, not []"),
         ([{"elements": 1}], "configs[0] must be a ThrottleConfig, not {'elements': 1}"),
         (pair(eta=0.25), "eta must be the same in all shards, not 1/2 in shard 0 and 1/4 in 1"),
-        (
-            pair(motion="applied", residual_bits=2),
-            "motion must be the same in all shards, not intended in shard 0 and applied in 1",
-        ),
         (
             pair(weight="SQ20.4", gradient="SQ25.0"),
             "gradient: what holds SQ4.8, SQ25.0 of the shards must be at most 32 bits wide, not 33",
