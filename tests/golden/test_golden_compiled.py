@@ -19,7 +19,8 @@ from kappa_rtl.golden.compiled import CompiledShard, step_split
 from kappa_rtl.golden.config import Source, ThrottleConfig
 from kappa_rtl.golden.kernels import STRETCH
 from kappa_rtl.golden.shard import Shard
-from kappa_rtl.golden.throttle import ShardedThrottle, Throttle
+from kappa_rtl.golden.sharded import ShardedThrottle
+from kappa_rtl.golden.throttle import Throttle
 from support.engines import KINDS, MORE, configurations, difference, unlike, vector
 from support.strategies import configs, exactly
 
