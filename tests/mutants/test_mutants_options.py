@@ -67,7 +67,7 @@ IN_THE_LOOP = [
     (INTENDED, Mutant("scalar/decide.py", "scale.e.eq(scale.e - 1)", "scale.e.eq(scale.e)", "small step sizes are taken for large ones")),
     (INTENDED, Mutant("scalar/decide.py", "does[\"alpha\"] if config.delay else takes_b", "does[\"alpha\"]", "the motion is that of the step size before")),
     (INTENDED, Mutant("scalar/decide.py", "stands = ~status.norm_motion.m[-1] if config.intended else status.still", "stands = status.still", "weights that stay are taken for a step of 0")),
-    (INTENDED, Mutant("scalar/decide.py", "config.grids.direction if config.intended else config.grids.weight", "config.grids.weight", "the direction is on the weights' grid")),
+    (INTENDED, Mutant("scalar/decide.py", 'else "root_weight": unit.literal(base - fractions["B"])', 'else "root_weight": unit.literal(base - config.grids.weight.fraction_bits)', "the direction is on the weights' grid")),
     (INTENDED | ONE_PASS, Mutant("scalar/decide.py", "Mux(first, config.initial_step, step)", "step", "the first intended motion in one pass is that of the largest step")),
     (INTENDED | ONE_PASS | LONG, Mutant("units/onepass.py", "motion.i.valid.eq(enters if config.intended else leaves)", "motion.i.valid.eq(both)", "a direction that waits is summed in every cycle in one pass")),
     (PROJECTION, Mutant("lanes/norm.py", "m.d.sync += factor.eq(minuend)", "m.d.comb += factor.eq(minuend)", "a change is projected onto the next beat")),
