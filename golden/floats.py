@@ -28,7 +28,7 @@ class Grid(NamedTuple):
 class Loops(NamedTuple):
     """The loops for vectors of one dtype."""
 
-    enter: Kernel  #: (values, grid, codes): fills codes; how many values lay beyond the rails, and the first not finite or -1
+    enter: Kernel  #: (values, grid, codes): fills codes; how many values lay beyond the rails, which what is not finite does
     propose: (
         Kernel  #: (theta, ulp, offset, values, factor, grid, codes): as enter, of ``(theta * ulp + offset - values) * factor``
     )
@@ -58,38 +58,28 @@ def loops() -> Loops:
 
 
 def enter() -> Kernel:
-    def enter_grid(values: Any, grid: Grid, codes: Any) -> tuple[Any, int]:
-        beyond, strange = np.int32(0), -1
+    def enter_grid(values: Any, grid: Grid, codes: Any) -> Any:
+        beyond = np.int32(0)
         for i in range(values.size):
             scaled = np.rint(values[i] * grid.scale)
             fitted = min(max(scaled, grid.low), grid.high)
             beyond = np.int32(beyond + np.int32(scaled != fitted))
             codes[i] = np.int32(fitted)
-        if beyond:  # what is not finite has been clipped to a rail, or is no number and equals nothing
-            for i in range(values.size):
-                if not np.isfinite(values[i]):
-                    strange = i
-                    break
-        return beyond, strange
+        return beyond
 
     return enter_grid
 
 
 def propose() -> Kernel:
-    def propose_codes(theta: Any, ulp: Any, offset: Any, values: Any, factor: Any, grid: Grid, codes: Any) -> tuple[Any, int]:
-        beyond, strange = np.int32(0), -1
+    def propose_codes(theta: Any, ulp: Any, offset: Any, values: Any, factor: Any, grid: Grid, codes: Any) -> Any:
+        beyond = np.int32(0)
         for i in range(values.size):
             stored = values.dtype.type(theta[i] * ulp) + offset
             scaled = np.rint((stored - values[i]) * factor * grid.scale)
             fitted = min(max(scaled, grid.low), grid.high)
             beyond = np.int32(beyond + np.int32(scaled != fitted))
             codes[i] = np.int32(fitted)
-        if beyond:
-            for i in range(values.size):
-                if not np.isfinite(values[i]):
-                    strange = i
-                    break
-        return beyond, strange
+        return beyond
 
     return propose_codes
 

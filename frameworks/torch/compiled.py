@@ -96,10 +96,11 @@ class CompiledUnit(Unit):
                 yield k, tensor, theta[tensor.place : tensor.place + tensor.parameter.numel()], word(ulp), word(tensor.offset)
 
     @staticmethod
-    def _said(found: tuple[int, int], values: Any, tensor: Tensor, what: str) -> int:
-        beyond, strange = found
-        if strange >= 0:
-            raise not_finite(what, tensor, int(strange), float(values[strange]))
+    def _said(beyond: int, values: Any, tensor: Tensor, what: str) -> int:
+        """How many values lay beyond the rails, all of them finite."""
+        if beyond and not np.isfinite(values).all():
+            place = int(np.argmin(np.isfinite(values)))
+            raise not_finite(what, tensor, place, float(values[place]))
         return int(beyond)
 
 

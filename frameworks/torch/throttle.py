@@ -72,7 +72,8 @@ class GlobalThrottle:
         settings: other fields of a :class:`~kappa_rtl.golden.config.ThrottleConfig`, such as ``chi`` or ``mantissa_bits``.
 
     Attributes:
-        steps, skipped: how many steps were made, and left out because the gradients had overflown.
+        steps: how many were made.
+        skipped: how many were left out, without any gradient, or as a fused optimiser was told of an overflow.
 
     Raises:
         ValueError: names the argument or parameter, the value and the rule, before anything has changed.
@@ -134,7 +135,7 @@ class GlobalThrottle:
                 raise ValueError(f"beside must be given where all parameters have one format, not {len(self.plan.configs)}")
         ranks = None if process_group is None else Ranks(process_group, self.plan)
         apart: dict[str, Any] = {} if ranks is None else {"elsewhere": ranks.elsewhere, "exchange": ranks.exchange}
-        self._missing, self._on_step, self._measure, self._model = missing, on_step, measure, model
+        self._missing, self._on_step, self._measure = missing, on_step, measure
         self.unit = unit_of(self.plan, engine, threads, **apart)
         self.steps = self.skipped = 0
         self._rows = Rows()
@@ -346,7 +347,7 @@ def _check_optimizer(optimizer: Any) -> None:
         raise ValueError(f"optimizer must be a torch optimiser, not {optimizer!r}")
     if getattr(optimizer, "_kappa_rtl", None) is not None:
         raise ValueError("optimizer must have no other throttle: call its detach() first")
-    if type(optimizer).__name__ in UNEVEN:
+    if any(kind.__name__ in UNEVEN for kind in type(optimizer).__mro__):
         names = ", ".join(UNEVEN)
         raise ValueError(
             f"optimizer must take steps proportional to its rate, which {names} do not; not {type(optimizer).__name__}"

@@ -27,8 +27,8 @@ class Step:
     Attributes:
         gradients, directions, updates: codes, a vector a shard.
         gradient_beyond, direction_beyond: how many values lay beyond their grid's rails.
-        applied, intended: squares of the lengths of the change of the parameters and of what was proposed, times the rate, and
-            their inner product; None where not measured.
+        moments: the squared lengths of the change of the parameters and of ``-eta`` times the proposal, and the product of both;
+            None where they were not measured.
     """
 
     registers: Registers

@@ -65,13 +65,12 @@ def config_of(throttle: Any) -> ThrottleConfig:
     return config
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("name", "engine"), [("mlp", engine) for engine in ENGINES] + [(name, "auto") for name in MODELS if name != "mlp"]
+)
 @pytest.mark.parametrize("formats", ["sq16", "sq8", "sq8_stochastic", "sq8_residual"])
 @pytest.mark.parametrize("kind", OPTIMISERS)
-@pytest.mark.parametrize("name", MODELS)
 def test_it_is_the_golden_unit_to_the_bit(name: str, kind: str, formats: str, engine: str) -> None:
-    if engine != "numpy" and name != "mlp":
-        pytest.skip("other engines are compared on the first model")
     model = MODELS[name]()
     twin_model = copy.deepcopy(model)
     optimizer = OPTIMISERS[kind](model.parameters())
