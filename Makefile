@@ -38,7 +38,7 @@ run: $(PROJECT) ## the main job: train with the RTL as the throttle, and report
 	$(KAPPA) cosim --out "$(OUT)" $(ARGS)
 	@cd "$(OUT)" && echo "Report: $$(pwd -P)/index.html"
 
-check: lint ## what to run before a commit: ruff, mypy, the model's tests and the quick benches (a minute)
+check: lint docs ## what to run before a commit: ruff, mypy, the site, the model's tests and the quick benches (two minutes)
 	$(RUN) pytest -n auto --dist worksteal -q $(QUICK) $(ARGS)
 
 test: $(PROJECT) ## the tests, but for the slow ones
@@ -108,7 +108,7 @@ $(ENVIRONMENT): requirements.lock $(STALE)
 	    { echo "error: $(PYTHON) has no venv module (Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
 	@for tool in c++ perl; do command -v $$tool >/dev/null || \
 	    { echo "error: no $$tool, which Verilator needs (Debian and Ubuntu: apt-get install g++ perl)" >&2; exit 1; }; done
-	@echo "Creating .venv with the versions of requirements.lock (about a minute)"
+	@echo "Creating .venv with the versions of requirements.lock (two minutes)"
 	@rm -rf .venv
 	"$(PYTHON)" -m venv .venv
 	$(PIP) install --no-deps --requirement requirements.lock

@@ -7,6 +7,7 @@ process. Formats are numbers that they take, so a loop is compiled once for each
 from __future__ import annotations
 
 import functools
+import operator
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -88,22 +89,22 @@ class CompiledShard(Shard):
     def absorb(self, gradient: NDArray[Any]) -> Absorbed:
         """As :meth:`Shard.absorb <kappa_rtl.golden.shard.Shard.absorb>`."""
         new, old = _readable(gradient), _readable(self._previous)
-        found = self._over(lambda part: self._absorb(new[part], old[part], self._rails))
-        limb = LIMB[self._absorb_narrow]
-        total, norm = (found[0] << limb) + found[1], (found[2] << limb) + found[3]
-        total <<= self.config.gradient_shift
+        limb, seen = LIMB[self._absorb_narrow], (0, 0, 0, 0)
+        for place, shift, _ in self.config.stretches:
+            found = self._over(lambda part: self._absorb(new[part], old[part], self._rails), place)
+            sums = (found[0] << limb) + found[1] << shift, (found[2] << limb) + found[3] << shift
+            seen = tuple(map(operator.add, seen, (*sums, found[4], found[5])))
+        total, norm, on_rail, near_rail = seen
         assert abs(total).bit_length() <= self.config.widths.gradient_energy, "A is wider than the configuration derived"
         self._previous = gradient
-        return Absorbed(total, norm if Source(self.config.source).is_curvature else total, found[4], found[5])
+        return Absorbed(total, norm if Source(self.config.source).is_curvature else total, on_rail, near_rail)
 
     def apply(self, direction: NDArray[Any], step: int) -> tuple[NDArray[Any], Tally]:
         """As :meth:`Shard.apply <kappa_rtl.golden.shard.Shard.apply>`."""
         config, residual = self.config, self.residual
         along, theta = _readable(direction), _readable(self.theta)
-        draws = None
-        if self._generators:
-            drawn = self._generators.draw(config.beats).reshape(-1)[: config.elements]
-            draws = _readable(drawn) if config.widths.update_shift > 0 else None
+        drawn = self._draws()
+        draws = _readable(drawn) if drawn is not None and config.widths.update_shift > 0 else None
         moved = np.empty(config.elements, storage_dtype(config.grids.weight))
         update = np.empty(config.elements, storage_dtype(config.grids.update))
         plan = update_plan(config, step, self._split)
@@ -113,28 +114,30 @@ class CompiledShard(Shard):
             vectors = (along[part], theta[part], kept, drawn, moved[part], update[part])
             return self._apply(*vectors, plan, self._first, self._second, self._update, self._weight)  # type: ignore[no-any-return]
 
-        found, limb = self._over(run), LIMB[self._apply_narrow]
+        tally, limb = Tally(), LIMB[self._apply_narrow]
+        for place, _, shift in config.stretches:
+            found = self._over(run, place)
+            tally += Tally(
+                motion_energy=(found[7] << limb) + found[8],
+                update_saturated=found[0],
+                update_underflow=found[1] if step or residual is not None else 0,  # a zero product loses nothing
+                weight_saturated=found[2],
+                weight_near_rail=found[3],
+                update_rail=found[4],
+                update_near_rail=found[5],
+                weight_energy=(found[9] << limb) + found[10],
+                moved=found[6] > 0,
+            ).shifted(shift)
         moved.flags.writeable = update.flags.writeable = False
         self.theta = moved
-        tally = Tally(
-            motion_energy=(found[7] << limb) + found[8] << config.motion_shift,
-            update_saturated=found[0],
-            update_underflow=found[1] if step or residual is not None else 0,  # a zero product loses nothing
-            weight_saturated=found[2],
-            weight_near_rail=found[3],
-            update_rail=found[4],
-            update_near_rail=found[5],
-            weight_energy=(found[9] << limb) + found[10],
-            moved=found[6] > 0,
-        )
         return update, tally
 
-    def _over(self, run: Callable[[slice], tuple[int, ...]]) -> list[int]:
-        """The sums, in Python's integers, of what a loop finds in the parts of the elements, each part in some thread."""
-        n = self.config.elements
+    def _over(self, run: Callable[[slice], tuple[int, ...]], place: slice) -> list[int]:
+        """The sums, in Python's integers, of what a loop finds in the parts of a stretch, each part in some thread."""
+        n = place.stop - place.start
         threads = max(1, min(self._threads, n // WORTH))
         size = min(CHUNK, -(-n // threads))
-        parts = [slice(start, start + size) for start in range(0, n, size)]
+        parts = [slice(start, min(start + size, place.stop)) for start in range(place.start, place.stop, size)]
         found = _pool(threads, os.getpid()).map(run, parts) if threads > 1 else map(run, parts)
         return [sum(map(int, column)) for column in zip(*found, strict=True)]
 

@@ -15,15 +15,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from . import segments as layouts
 from .formats import Fixed, Rounding, Scalar, ScalarFormat, shown
 from .laws import LAWS, RATED, at_rate, recognise, written
 from .modes import EmaStart as EmaStart
 from .modes import Motion as Motion
 from .modes import OnStill as OnStill
 from .modes import Source as Source
-from .numbers import Real, real, switch, whole
+from .numbers import Real, item, real, switch, whole
 from .random import lane_seeds
 from .registers import BLOCK_BITS, CONSTANTS, COUNTER_BITS, GROWTH_FRACTION, WATCHES, counters
+from .segments import MOST_SCALE, Segment, Stretch
 from .tables import html
 from .widths import Grids, Widths, derive
 
@@ -38,6 +40,8 @@ LIMITS: dict[str, tuple[int, int]] = {
     "seed": (0, (1 << 32) - 1),
     "residual_bits": (0, 8),
     "delay": (0, 1),
+    "entries": (0, 64),
+    "scale_max": (0, MOST_SCALE),
 }
 MAX_FORMAT_WIDTH = 32
 SHARED = ("gradient_grid", "weight_grid", "direction_grid")
@@ -85,6 +89,13 @@ class ThrottleConfig:
         gradient_grid, weight_grid, direction_grid: of a shard beside shards of other formats: formats that hold the gradients,
             weights and directions of all of them, whose grids the energies are exchanged on;
             :func:`~kappa_rtl.golden.together.together` finds them. The default motion is then ``intended``.
+        segments: stretches of the elements with binary points of their own, see :mod:`~kappa_rtl.golden.segments`: a list of
+            :class:`~kappa_rtl.golden.segments.Segment`, in a file tables ``[[throttle.segments]]`` with ``name``, ``elements``
+            and ``scale``, whose elements are ``elements`` together; or a number, the entries, for one segment of all.
+        entries: how many segments the hardware's table holds, as many as there are if not given; 0 is a unit without segments.
+        scale_max: the largest scale that a segment may have; A and B are on grids finer by so many bits.
+        capacity: elements that the hardware has room for, as many as there are if not given. Any layout that fits entries,
+            scale_max and capacity runs on it.
 
     Raises:
         ValueError: with the field, its value and the rule that it breaks.
@@ -131,6 +142,10 @@ class ThrottleConfig:
     gradient_grid: Fixed | str | None = None
     weight_grid: Fixed | str | None = None
     direction_grid: Fixed | str | None = None
+    segments: tuple[Segment, ...] = ()
+    entries: int = 0
+    scale_max: int = MOST_SCALE
+    capacity: int | None = None
 
     # ---------------------------------------------------------------- the published laws
 
@@ -169,6 +184,7 @@ class ThrottleConfig:
     # ---------------------------------------------------------------- validation
 
     def __post_init__(self) -> None:
+        self._lay_out()
         for name, (low, high) in LIMITS.items():
             object.__setattr__(self, name, whole(name, getattr(self, name), low, high))
         for name in ("enabled", "growth", "every_rail", "parity"):
@@ -182,6 +198,7 @@ class ThrottleConfig:
             if name in ("gradient", "weight", "update") or getattr(self, name) is not None:
                 object.__setattr__(self, name, _format(name, getattr(self, name)))
         self._check_shared()
+        self._check_segments()
         for name, kind in (("source", Source), ("ema_start", EmaStart), ("on_still", OnStill), ("motion", Motion)):
             value = getattr(self, name)
             if name == "motion" and value is None:
@@ -210,14 +227,60 @@ class ThrottleConfig:
         self._check_exponents()
         self._check_watchdog()
 
+    def _lay_out(self) -> None:
+        """Segments from what was given: none, a number of entries, or a list."""
+        given: Any = item(self.segments)
+        if isinstance(given, int) and not isinstance(given, bool):
+            entries = whole("segments", given, *LIMITS["entries"])
+            if self.entries and self.entries != entries:
+                raise ValueError(f"entries must be {entries}, as segments says, not {self.entries!r}")
+            object.__setattr__(self, "entries", entries)
+            given = ()
+        limit = whole("scale_max", self.scale_max, *LIMITS["scale_max"])
+        found = layouts.parse(given, limit)
+        if not found and whole("entries", self.entries, *LIMITS["entries"]):
+            found = (Segment(whole("elements", self.elements, *LIMITS["elements"]), 0, "all"),)
+        object.__setattr__(self, "segments", found)
+        if found and not self.entries:
+            object.__setattr__(self, "entries", len(found))
+
+    def _check_segments(self) -> None:
+        """The layout fits the table, and the unit is one that can have it."""
+        if self.capacity is not None:
+            if not self.segments:
+                raise ValueError(f"capacity must not be given without segments, not {self.capacity!r}")
+            object.__setattr__(self, "capacity", whole("capacity", self.capacity, self.elements, LIMITS["elements"][1]))
+        if not self.segments:
+            object.__setattr__(self, "scale_max", MOST_SCALE)  # of nothing
+            return
+        if len(self.segments) > self.entries:
+            raise ValueError(f"segments must be at most entries = {self.entries}, not {len(self.segments)}")
+        total = sum(segment.elements for segment in self.segments)
+        if total != self.elements:
+            raise ValueError(f"elements must be the sum of those of the segments, {total}, not {self.elements}")
+        if self.population is not None:
+            raise ValueError(
+                f"population must not be given with segments, not {self.population}: shards exchange sums on the grids of formats"
+            )
+
+    def refuse_segments(self, where: str) -> None:
+        """For what takes a unit without segments alone; ``where`` says what that is.
+
+        Raises:
+            ValueError: there are segments.
+        """
+        if self.segments:
+            raise ValueError(f"segments must not be given {where}, not {len(self.segments)}")
+
     @property
     def default_motion(self) -> Motion:
         """Along the intended step where the applied one is mostly rounding: an update that rounds at random, or a residual.
 
-        And beside shards of other formats: where those with coarse weights stand still, the motion of the others is no measure.
+        And beside shards of other formats, or with segments: where those with coarse weights stand still, the motion of the
+        others is no measure.
         """
         source = Source(self.source)
-        moves = self.stochastic or self.residual_bits > 0 or self.weight_grid is not None
+        moves = self.stochastic or self.residual_bits > 0 or self.weight_grid is not None or bool(self.segments)
         return Motion.INTENDED if source.is_projection or (source.is_curvature and moves) else Motion.APPLIED
 
     def _check_shared(self) -> None:
@@ -321,12 +384,22 @@ class ThrottleConfig:
 
     @cached_property
     def shared(self) -> Grids:
-        """The formats whose grids A and B are on: the unit's own, but for shards beside shards of other formats."""
+        """The formats whose grids A and B are on: the unit's own, but for shards beside shards of other formats.
+
+        With segments those of the largest scale that one may have.
+        """
         own = self.grids
         found = {name: getattr(self, name) or getattr(own, name.removesuffix("_grid")) for name in SHARED}
         if self.direction is None and self.direction_grid is None:
             found["direction_grid"] = found["gradient_grid"]
+        if self.segments:
+            found = {name: fmt.extended(self.scale_max) for name, fmt in found.items()}
         return own._replace(**{name.removesuffix("_grid"): fmt for name, fmt in found.items()})
+
+    def grids_at(self, scale: int) -> Grids:
+        """The formats of a segment of that scale."""
+        own = self.grids
+        return Grids(*(fmt if fmt is own.step else fmt.finer(scale) for fmt in own))
 
     @property
     def gradient_shift(self) -> int:
@@ -340,6 +413,16 @@ class ThrottleConfig:
         if self.intended:
             return 2 * (shared.direction.fraction_bits - own.direction.fraction_bits)
         return 2 * (shared.weight.fraction_bits - own.weight.fraction_bits)
+
+    @cached_property
+    def stretches(self) -> tuple[Stretch, ...]:
+        """The elements whose sums are shifted alike: all of a unit or a shard, or each segment."""
+        if not self.segments:
+            return (Stretch(slice(0, self.elements), self.gradient_shift, self.motion_shift),)
+        shifts = (2 * (self.scale_max - segment.scale) for segment in self.segments)
+        return tuple(
+            Stretch(place, shift, shift) for (_, place), shift in zip(layouts.slices(self.segments), shifts, strict=True)
+        )
 
     @property
     def energy_fractions(self) -> dict[str, int]:
@@ -370,13 +453,24 @@ class ThrottleConfig:
 
     @property
     def beats(self) -> int:
-        """Stream beats a pass takes, ceil(N / L)."""
-        return -(-self.elements // self.lanes)
+        """Stream beats a pass takes, ceil(N / L); each segment begins on a new one."""
+        return layouts.beats(self.segments, self.lanes) if self.segments else -(-self.elements // self.lanes)
 
     @property
     def tail(self) -> int:
         """Elements in the last beat, 1..L."""
-        return self.elements - (self.beats - 1) * self.lanes
+        last = self.segments[-1].elements if self.segments else self.elements
+        return (last - 1) % self.lanes + 1
+
+    @property
+    def room(self) -> int:
+        """The most elements whose energies are added: those of the unit, of all shards, or of any layout that fits it."""
+        return self.population or self.capacity or self.elements
+
+    @property
+    def words(self) -> int:
+        """Beats that its memories hold: those of a pass, and with segments those of any layout that fits it."""
+        return layouts.words(self.room, self.entries, self.lanes) if self.segments else self.beats
 
     @cached_property
     def constants(self) -> dict[str, Scalar]:
@@ -409,17 +503,22 @@ class ThrottleConfig:
             name: self.scalar.largest if value is None else self.scalar.constant(value, name=name)
             for name, value in reals.items()
         }
-        half_ulp = self.shared.weight.ulp / 2
-        made["still_norm"] = self.scalar.constant(
-            half_ulp**2 * (self.population or self.elements), name="weight: half an ulp times sqrt(N)", root=True
-        )
+        made["still_norm"] = self.scalar.constant(self.still_energy, name="weight: half an ulp times sqrt(N)", root=True)
         return {name: made[name] for name in CONSTANTS}
+
+    @cached_property
+    def still_energy(self) -> Fraction:
+        """The squared length of a step in which every weight moves by half an ulp of its own."""
+        if self.segments:
+            half = self.grids.weight.ulp / 2
+            return sum((segment.elements * (half / 2**segment.scale) ** 2 for segment in self.segments), Fraction(0))
+        return (self.shared.weight.ulp / 2) ** 2 * (self.population or self.elements)
 
     @cached_property
     def widths(self) -> Widths:
         """Every intermediate range of the datapath."""
         projects = Source(self.source).is_projection
-        return derive(self.grids, self.shared, self.population or self.elements, self.residual_bits, self.intended, projects)
+        return derive(self.grids, self.shared, self.room, self.residual_bits, self.intended, projects)
 
     @property
     def asks_moved(self) -> bool:
@@ -489,10 +588,14 @@ class ThrottleConfig:
             fields = {key: value for key, value in fields.items() if key not in LAWS[name].sets}
             if Source(self.source).is_projection:
                 fields["source"] = Source.PROJECTION
+        if not self.segments:
+            fields = {key: value for key, value in fields.items() if key not in ("segments", "entries", "scale_max")}
         for key, value in fields.items():
             match value:
                 case None:
                     continue
+                case (Segment(), *_):
+                    table[key] = [segment.to_table() for segment in value]
                 case Fraction():
                     table[key] = written(value)
                 case Fixed() | str():
@@ -514,6 +617,9 @@ class ThrottleConfig:
         for name in values:
             if name not in known:
                 raise ValueError(f"{name} is no field of a throttle configuration; it has {', '.join(sorted(known))}")
+        if isinstance(values.get("segments"), list) and values["segments"] and "elements" not in values:
+            limit = whole("scale_max", values.get("scale_max", MOST_SCALE), *LIMITS["scale_max"])
+            values["elements"] = sum(segment.elements for segment in layouts.parse(values["segments"], limit))
         for name in ("elements", "eta"):
             if name not in values:
                 raise ValueError(f"{name} must be given")
@@ -568,7 +674,19 @@ class ThrottleConfig:
             }
             if self.watchdog
             else None,
-        } | ({"energy_fractions": self.energy_fractions} if self.shared != self.grids else {})
+        } | self._more_registers()
+
+    def _more_registers(self) -> dict[str, Any]:
+        """What only some units have."""
+        more: dict[str, Any] = {"energy_fractions": self.energy_fractions} if self.shared != self.grids else {}
+        if self.segments:
+            more |= {
+                "segments": [segment.to_table() for segment in self.segments],
+                "entries": self.entries,
+                "scale_max": self.scale_max,
+                "capacity": self.room,
+            }
+        return more
 
 
 def _format(name: str, value: Fixed | str) -> Fixed:

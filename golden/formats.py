@@ -95,6 +95,14 @@ class Fixed:
                 f"format {self.name}: width must be at least {least} bit{'s' if least > 1 else ''}, not {self.width}"
             )
 
+    def finer(self, bits: int) -> Fixed:
+        """The format of that width whose binary point stands so many bits higher: a finer grid, and nearer rails."""
+        return replace(self, integer_bits=self.integer_bits - bits, fraction_bits=self.fraction_bits + bits)
+
+    def extended(self, bits: int) -> Fixed:
+        """The format of that range with so many fraction bits more."""
+        return replace(self, fraction_bits=self.fraction_bits + bits)
+
     @classmethod
     def parse(cls, text: str) -> Fixed:
         """A format from its text: ``SQ4.12``, ``UQ-2.19``, ``SQ4.12,floor,wrap``, ``ap_fixed<16,4,AP_RND,AP_SAT>``.

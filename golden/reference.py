@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -20,8 +20,9 @@ from .config import EmaStart, OnStill, Source, ThrottleConfig
 from .formats import Fixed
 from .numbers import Real, is_number, real, whole
 from .registers import Registers
-from .rounding import real_values
-from .throttle import StepRecord, check_config, check_direction
+from .rounding import real_values, taken
+from .segments import Segment, scales
+from .throttle import StepRecord, check_config, check_direction, laid_out
 
 Floats = NDArray[np.float64]
 
@@ -114,6 +115,8 @@ class FloatLaw(FloatCurvature):
         self._rho, self._eps, self._alpha_min = float(config.rho), float(config.eps), float(config.alpha_min)
         self.set_rate(config.eta)
         self._still_norm = float(config.grids.weight.ulp) / 2 * math.sqrt(config.elements)
+        if config.segments:
+            self._still_norm = math.sqrt(config.still_energy)
 
     def set_rate(self, eta: Real) -> None:
         """The constants at another learning rate, :meth:`ThrottleConfig.at_rate`."""
@@ -205,6 +208,8 @@ class FloatThrottle(Stateful):
 
     def _vector(self, name: str, given: ArrayLike, grid: Fixed, codes: bool | None) -> Floats:
         vector = real_values(given, grid, name, codes=codes)
+        if self.config.segments and taken(given, grid, name, codes)[1] and vector.shape == (self.config.elements,):
+            vector = np.ldexp(vector, -scales(self.config.segments))
         if vector.shape != (self.config.elements,):
             raise ValueError(f"{name} must have shape ({self.config.elements},), not {vector.shape}")
         vector.flags.writeable = False
@@ -264,6 +269,12 @@ class FloatThrottle(Stateful):
         self._steps, self._still_steps = state["steps"], state["still_steps"]
         self._still_run, self._dead = state["still_run"], state["dead"]
         self._law.load_state_dict(state["law"])
+
+    def layout(self, segments: Sequence[Segment | Mapping[str, Any]], weights: ArrayLike, *, codes: bool | None = None) -> None:
+        """Go on with another network, as :meth:`kappa_rtl.golden.throttle.Throttle.layout` does."""
+        begun = type(self)(laid_out(self.config, segments), weights, codes=codes)
+        begun.set_rate(self._rate)
+        vars(self).update(vars(begun))
 
     def set_rate(self, eta: Real) -> None:
         """Change the learning rate, between two steps, as :meth:`kappa_rtl.golden.throttle.Throttle.set_rate` does."""

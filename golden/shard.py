@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from .formats import Fixed
 from .norm import BLOCK, difference, energy, inner
 from .random import LaneGenerators
 from .rounding import on_grid, storage_dtype
+from .segments import in_beats
 from .update import Tally, apply_update, rails, span_of
 
 
@@ -80,31 +81,48 @@ class Shard:
         assert isinstance(config.source, Source)
         watched = "gradient_floor" in config.watchdog
         total = norm = saturated = near = 0
-        for start in range(0, gradient.size, BLOCK):
-            block = slice(start, start + BLOCK)
+        for block, shift in blocks(config):
             if config.source.is_projection:
-                total += inner(self._previous[block], difference(self._previous[block], gradient[block]))
-                norm += energy(gradient[block]) if watched else 0
+                total += inner(self._previous[block], difference(self._previous[block], gradient[block])) << shift
+                norm += energy(gradient[block]) << shift if watched else 0
             elif config.source.is_curvature:
-                total += energy(difference(gradient[block], self._previous[block]))
-                norm += energy(gradient[block]) if watched else 0
+                total += energy(difference(gradient[block], self._previous[block])) << shift
+                norm += energy(gradient[block]) << shift if watched else 0
             else:
-                total += energy(gradient[block])
+                total += energy(gradient[block]) << shift
             counts = rails(gradient[block], config.grids.gradient, span_of(gradient[block]))
             saturated, near = saturated + counts[0], near + counts[1]
         self._previous = gradient
-        assert abs(total << config.gradient_shift).bit_length() <= config.widths.gradient_energy, "A is wider than was derived"
-        total <<= config.gradient_shift
+        assert abs(total).bit_length() <= config.widths.gradient_energy, "A is wider than was derived"
         return Absorbed(total, norm if config.source.is_curvature else total, saturated, near)
 
     def apply(self, direction: NDArray[Any], step: int) -> tuple[NDArray[Any], Tally]:
         """Move theta along ``-direction``: the updates y as codes, (N,), and the tally."""
         config = self.config
-        draws = None
-        if self._generators:
-            draws = self._generators.draw(config.beats).reshape(-1)[: config.elements]
-        theta, update, tally = apply_update(direction, self.theta, step, config, draws=draws, residual=self.residual)
+        draws = self._draws()
+        parts, tally = [], Tally()
+        for place, _, shift in config.stretches:
+            drawn = None if draws is None else draws[place]
+            kept = None if self.residual is None else self.residual[place]
+            *moved, own = apply_update(direction[place], self.theta[place], step, config, draws=drawn, residual=kept)
+            parts.append(moved)
+            tally += own.shifted(shift)
+        theta, update = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
         theta.flags.writeable = update.flags.writeable = False
         self.theta = theta
-        tally.motion_energy <<= config.motion_shift
         return update, tally
+
+    def _draws(self) -> NDArray[np.uint16] | None:
+        """A draw for every element of the next pass, of its lane in its beat; None where nothing is drawn."""
+        config = self.config
+        if self._generators is None:
+            return None
+        drawn = self._generators.draw(config.beats).reshape(-1)
+        return drawn[in_beats(config.segments, config.lanes)] if config.segments else drawn[: config.elements]
+
+
+def blocks(config: ThrottleConfig) -> Iterator[tuple[slice, int]]:
+    """The elements in blocks, each with the bits that its part of A is shifted up by."""
+    for place, shift, _ in config.stretches:
+        for start in range(place.start, place.stop, BLOCK):
+            yield slice(start, min(start + BLOCK, place.stop)), shift

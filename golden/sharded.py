@@ -62,6 +62,7 @@ class ShardedThrottle(Throttle):
         else:
             check_config(config)
             assert isinstance(config, ThrottleConfig)
+            config.refuse_segments("to a unit of several shards")
             whole, parts = together([config.replace(elements=size) for size in _sizes(sizes, config.elements)])
         here = range(len(parts)) if held is None else held
         if any(not isinstance(k, int) or not 0 <= k < len(parts) for k in here) or len({*here}) != len(here) or not len(here):

@@ -18,7 +18,8 @@ from .engines import Engine, shards
 from .formats import Scalar
 from .numbers import Real, real, whole
 from .registers import COUNTER_BITS, FLAGS, WATCHES, Registers
-from .rounding import on_grid, values
+from .rounding import on_grid, taken, values
+from .segments import Segment, parse, scales, slices
 from .shard import Shard
 from .update import Tally
 from .watchdog import Watchdog
@@ -45,12 +46,12 @@ class StepRecord:
     @property
     def weights(self) -> NDArray[np.float64]:
         """The weights after the step as real values, (N,)."""
-        return values(self.theta, self.config.grids.weight) if self.config and self.theta.dtype.kind != "f" else self.theta
+        return real_of(self.theta, self.config, "weight") if self.config and self.theta.dtype.kind != "f" else self.theta
 
     @property
     def update_values(self) -> NDArray[np.float64]:
         """The updates as real values, before they met the weight grid, (N,)."""
-        return values(self.update, self.config.grids.update) if self.config and self.update.dtype.kind != "f" else self.update
+        return real_of(self.update, self.config, "update") if self.config and self.update.dtype.kind != "f" else self.update
 
 
 class Datapath(Protocol):
@@ -107,6 +108,7 @@ class Throttle(Stateful):
     ) -> None:
         check_config(config)
         self._config, self._sizes = config, [config.elements]
+        self._engine, self._threads = engine, threads
         self._begin(config, [shards(engine, threads)(config, *self._split(weights, "weight", "weights", codes))])
 
     def _begin(self, config: ThrottleConfig, shards: Sequence[Shard]) -> None:
@@ -138,7 +140,7 @@ class Throttle(Stateful):
     @property
     def weights(self) -> NDArray[np.float64]:
         """The weights as real values, (N,)."""
-        return values(self.theta, self.config.grids.weight)
+        return real_of(self.theta, self.config, "weight")
 
     @property
     def residual(self) -> NDArray[Any]:
@@ -201,6 +203,25 @@ class Throttle(Stateful):
         """Put other weights in the place of theta, between two steps, values or codes as they came first; all else stays."""
         for shard, part in zip(self._shards, self._split(weights, "weight", "weights", codes), strict=True):
             shard.theta = part
+
+    def layout(self, segments: Sequence[Segment | Mapping[str, Any]], weights: ArrayLike, *, codes: bool | None = None) -> None:
+        """Go on with another network: other segments, of any sizes that fit the unit, and its first weights.
+
+        All training state begins anew, as after a reset: P, the residuals, C, S, the random numbers, counters and flags. The
+        learning rate stays.
+
+        Args:
+            segments: of the new network, in the order of its theta.
+            weights, codes: its first theta, as for a new unit.
+
+        Raises:
+            ValueError: segments that do not fit the table, the room or the scales of the unit, or weights that do not fit them;
+                nothing has changed then.
+        """
+        config, rate = laid_out(self.config, segments), self._rate
+        begun = type(self)(config, weights, codes=codes, engine=self._engine, threads=self._threads)
+        begun.set_rate(rate)
+        vars(self).update(vars(begun))
 
     def set_rate(self, eta: Real) -> None:
         """Change the learning rate, between two steps: eta and what the law makes of it, from the next decision on.
@@ -308,7 +329,7 @@ class Throttle(Stateful):
 
     def _split(self, tensor: ArrayLike, grid: str, name: str, codes: bool | None) -> list[Codes]:
         """The codes of a vector that was given, a slice a shard."""
-        array = on_grid(tensor, getattr(self.config.grids, grid), name, codes=codes)
+        array = codes_of(tensor, self.config, grid, name, codes=codes)
         if array.shape != (sum(self._sizes),):
             raise ValueError(f"{name} must have shape ({sum(self._sizes)},), not {array.shape}")
         return np.split(array, np.cumsum(self._sizes)[:-1])
@@ -325,6 +346,42 @@ class Throttle(Stateful):
 
 
 _COUNTER_MASK = (1 << COUNTER_BITS) - 1
+
+
+def codes_of(tensor: ArrayLike, config: ThrottleConfig, grid: str, name: str, *, codes: bool | None = None) -> Codes:
+    """Values on the unit's grid of that name, those of a segment on its own, or codes that were given, as codes; (N,).
+
+    Raises:
+        ValueError: a wrong shape; a value that is not finite, off the grid or beyond it.
+    """
+    fmt = getattr(config.grids, grid)
+    array, coded = taken(tensor, fmt, name, codes)
+    if config.segments and not coded:
+        if array.shape != (config.elements,):
+            raise ValueError(f"{name} must have shape ({config.elements},), not {array.shape}")
+        parts = [
+            on_grid(array[place], getattr(config.grids_at(segment.scale), grid), f"{name} of {segment.name}", codes=False)
+            for segment, place in slices(config.segments)
+        ]
+        return np.concatenate(parts)
+    return on_grid(tensor, fmt, name, codes=codes)
+
+
+def real_of(codes: Codes, config: ThrottleConfig, grid: str) -> NDArray[np.float64]:
+    """The real values of a unit's codes on its grid of that name, those of a segment on its own, exact; (N,)."""
+    found = values(codes, getattr(config.grids, grid))
+    return np.ldexp(found, -scales(config.segments)) if config.segments else found
+
+
+def laid_out(config: ThrottleConfig, segments: Sequence[Segment | Mapping[str, Any]]) -> ThrottleConfig:
+    """The configuration of the same hardware with other segments."""
+    if not config.segments:
+        raise ValueError("segments must be in the configuration of a unit whose layout changes, not none")
+    found = parse(segments, config.scale_max)
+    total = sum(segment.elements for segment in found)
+    if not 0 < total <= config.room:
+        raise ValueError(f"segments must have from 1 to capacity = {config.room} elements together, not {total}")
+    return config.replace(segments=found, elements=total, capacity=config.room)
 
 
 def check_config(config: Any) -> None:

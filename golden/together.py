@@ -40,6 +40,7 @@ def together(
     for k, config in enumerate(configs):
         if not isinstance(config, ThrottleConfig):
             raise ValueError(f"configs[{k}] must be a ThrottleConfig, not {config!r}")
+        config.refuse_segments(f"to configs[{k}], a shard")
         if config.population is not None:
             raise ValueError(f"configs[{k}].population must not be given, not {config.population}: it is that of all shards")
     total = sum(config.elements for config in configs)

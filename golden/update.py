@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,10 @@ class Tally:
     def __add__(self, other: Tally) -> Tally:
         total = {name: value + getattr(other, name) for name, value in vars(self).items()}
         return Tally(**total | {"moved": self.moved or other.moved})
+
+    def shifted(self, bits: int) -> Tally:
+        """With energies on a grid finer by half as many bits."""
+        return replace(self, motion_energy=self.motion_energy << bits, weight_energy=self.weight_energy << bits)
 
     @property
     def counts(self) -> dict[str, int]:

@@ -33,6 +33,7 @@ from .units.core import StreamingThrottle
 from .units.engine import ThrottleEngine
 from .units.onepass import OnePass, StreamingOnePass
 from .units.ports import host_words, registers_layout
+from .units.segments import layout_words
 from .units.throttle import Throttle
 from .verilog.netlist import read
 from .verilog.writer import write as write_verilog
@@ -237,6 +238,16 @@ def export(
         "tools": {name: metadata.version(name) for name in ("kappa-rtl", "amaranth")},
         "lint": {"verilator": "-Wall", "waived": WAIVERS},
     }
+    if config.segments:
+        manifest["layout"] = {
+            "comment": "the table of segments, which after a reset is this one; for another, right after a reset and before a "
+            "beat is offered, write as many words as it has entries to the port, in order, those not in use with no elements, "
+            "and constants_still_norm for the new segments; beats_per_pass and what follows from it are of this layout",
+            "port": "s_axis_layout",
+            "entries": config.entries,
+            "elements_at_most": config.room,
+            "words": layout_words(config),
+        }
     if bus:
         manifest |= {"frames": frames, "bus_clock": bus_clock}
         manifest["register_map"] = top.registers.table()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
@@ -33,6 +34,7 @@ from ..golden.training.schedules import NAMES as SCHEDULES
 from ..sim.runner import check
 from .experiments.cosim.job import EXPERIMENTS, NARROW, TABLE_OF, Job
 from .experiments.credit.plan import USES, Plan
+from .experiments.explore.space import Axes
 from .experiments.subject import DataSpec, ModelSpec
 from .settings import LOOP, USED
 
@@ -48,6 +50,7 @@ REFUSED: dict[str, Sequence[Any]] = {
     "list of names": (["?"],),
     "list of numbers": ("?",),
     "table": ("?",),
+    "list of tables": ("?",),
 }
 """Values of each type that no key takes, or only some: the first one that is refused tells what the rule is."""
 
@@ -63,6 +66,7 @@ TYPES = {
     "Fixed | str": "format",
     "Motion | str": "text",
     "tuple[str, ...]": "list of names",
+    "tuple[Segment, ...]": "list of tables",
     "list[float]": "list of numbers",
     "GainRamp": "table",
     "tuple[Column, ...]": "names or numbers",
@@ -152,7 +156,10 @@ KEYS = ("key", "type", "default", "rule", "meaning")
 def commands() -> Iterator[Sequence[str]]:
     """Every command that reads a configuration file, and the tables that it uses."""
     for name, tables in USED.items():
-        yield f"`kappa-rtl {name} --config`", ", ".join(f"`[{table}]`" for table in tables)
+        yield (
+            f"`kappa-rtl {name} {'SPACE.toml' if name == 'explore' else '--config'}`",
+            ", ".join(f"`[{table}]`" for table in tables),
+        )
 
 
 def laws() -> Iterator[Sequence[str]]:
@@ -270,6 +277,20 @@ def credit() -> Iterator[Sequence[str]]:
         yield f"`{field.name}`", what, says, meaning[field.name], shown_users
 
 
+def explore() -> Iterator[Sequence[str]]:
+    """A row a key of ``[explore]``."""
+    meaning = meanings(Axes)
+    for field in dataclasses.fields(Axes):
+        assert isinstance(field.default, tuple)
+        yield (
+            f"`{field.name}`",
+            f"`{json.dumps(list(field.default))}`",
+            rule(Axes, field.name, (-1, "?", 0.5)),
+            meaning[field.name],
+        )
+    yield "`task`", "", "must be FILE.py:FUNCTION or MODULE:FUNCTION", "a model in torch in the place of `[data]` and `[model]`."
+
+
 def traces() -> Iterator[Sequence[str]]:
     """A row a key of a trace's rows."""
     right = {"epoch": 1, "hidden_norms": [1.0], "bp_grad_norms_per_sample_med": [1.0], "acc_eval": 0.5}
@@ -310,6 +331,7 @@ def page() -> str:
             default=DEFAULT,
             precision_rule=rule(lambda **layer: PrecisionDict({"dense0": layer}), "weight", ["SQ48.1"]),
             credit=table(("key", "type", "rule", "meaning", "of"), list(credit())),
+            explore=table(("key", "default", "rule", "meaning"), list(explore())),
             trace=table(("key", "type", "rule"), list(traces())),
         )
     )

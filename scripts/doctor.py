@@ -15,6 +15,7 @@ from typing import NamedTuple
 import click
 from tabulate import tabulate
 
+from ..hw.synth.targets import LIBERTY_PACKAGE
 from ..sim import cache
 from ..sim.verilate import environment, verilator_program
 
@@ -62,6 +63,7 @@ def besides(tool: str) -> str | None:
 
 def examine() -> list[Finding]:
     """Every finding, in the order in which the tools are used."""
+    cells = Path(LIBERTY_PACKAGE[1])
     python = ".".join(map(str, sys.version_info[:3]))
     checks: list[tuple[str, Callable[[], str | None], str, str, bool]] = [
         ("Python", lambda: python if sys.version_info >= (3, 11) else None, "everything", "Python 3.11 or newer", True),
@@ -90,6 +92,13 @@ def examine() -> list[Finding]:
             False,
         ),
         ("OpenSTA", lambda: besides("sta"), "clocks of an ASIC in kappa-rtl synth", "Debian: apt-get install opensta", False),
+        (
+            "osu018 cells",
+            lambda: cells.stem if cells.is_file() else None,
+            "kappa-rtl energy, kappa-rtl synth --target osu018",
+            f"Debian: apt-get install {LIBERTY_PACKAGE[2]}",
+            False,
+        ),
         ("numba", lambda: package("numba"), "compiled loops of the golden model", 'pip install "kappa-rtl[fast]"', False),
         ("pandas", lambda: package("pandas"), "data files, to_frame() of histories", "make env", True),
         ("Sphinx", lambda: package("sphinx"), "make docs", "make env", False),

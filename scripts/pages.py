@@ -11,7 +11,9 @@ from ..hw.bus.map import throttle_map
 from ..hw.bus.text import markdown
 from ..hw.synth.costs import renewed
 from . import configuration
-from .experiments.credit.page import tables
+from .experiments.credit import page as credit_page
+from .experiments.findings import table as findings_table
+from .experiments.training import segments
 
 UNIT = ThrottleConfig.stability_margin(elements=640, eta=0.1, lanes=8)
 """The unit whose registers the page lists: that of the README."""
@@ -26,13 +28,18 @@ PAGES = {"configuration.md": configuration.page, "registers.md": registers}
 """What makes each page, by its name in docs/."""
 
 
-def credit(docs: Path) -> str:
-    """The page of the credit methods with its tables renewed from docs/credit/."""
-    return renewed((docs / "credit.md").read_text(), tables(docs / "credit"))
+RENEWED = {"credit": credit_page.tables, "findings": findings_table.tables, "segments": segments.tables}
+"""What makes the tables of a page from the folder of its name in docs/."""
+
+
+def with_tables(docs: Path, name: str) -> str:
+    """A page with its tables made anew."""
+    return renewed((docs / f"{name}.md").read_text(), RENEWED[name](docs / name))
 
 
 if __name__ == "__main__":
     docs = Path(sys.argv[1])
     for name, make in PAGES.items():
         write_atomically(docs / name, make())
-    write_atomically(docs / "credit.md", credit(docs))
+    for name in RENEWED:
+        write_atomically(docs / f"{name}.md", with_tables(docs, name))

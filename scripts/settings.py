@@ -20,6 +20,7 @@ from ..golden.config import ThrottleConfig
 from ..golden.laws import LAWS
 from ..golden.network.precision import FIELDS
 from .experiments.credit.plan import Plan
+from .experiments.explore.space import Axes
 from .experiments.subject import DataSpec, ModelSpec
 
 LOOP = (
@@ -51,6 +52,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "run": ("experiment", "gain", "input", "sim", "idle", "stall"),
     "narrow": ("gradient", "weight", "update"),
     "credit": tuple(one.name for one in dataclasses.fields(Plan)),
+    "explore": (*(one.name for one in dataclasses.fields(Axes)), "task"),
 }
 """The keys of every table; those of ``precision`` are names of layers, each with a table of its own."""
 
@@ -70,8 +72,10 @@ USED: dict[str, tuple[str, ...]] = {
     "train": ("throttle", "data", "model", "training", "precision"),
     "export": ("throttle",),
     "synth": ("throttle",),
+    "energy": ("run", "throttle", "data", "training"),
     "faults": ("throttle",),
     "credit": ("credit",),
+    "explore": ("explore", "throttle", "data", "model", "training", "precision"),
 }
 """The tables that each command uses. Of ``train`` only the experiment ``data`` uses ``data`` and ``model``."""
 
@@ -186,7 +190,7 @@ def unit_of(settings: Settings) -> ThrottleConfig:
         raise ValueError(
             f"config {str(settings.path)!r}: a table [throttle] must be there; found {', '.join(settings.tables) or 'nothing'}"
         )
-    if "elements" not in settings["throttle"]:
+    if "elements" not in settings["throttle"] and not settings["throttle"].get("segments"):  # which have their sum
         raise ValueError(
             f"config {str(settings.path)!r}: throttle.elements must be given, the number of weights; kappa-rtl cosim works it "
             "out, and writes it into its config.toml"

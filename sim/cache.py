@@ -20,6 +20,7 @@ UNFIT = " \t'\"$&;()#%:*?[]{}<>|~`\\"
 
 KINDS = {
     "verilog": "generated Verilog",
+    "netlist": "netlists of library cells",
     "verilator": "simulations compiled by Verilator",
     "icarus": "simulations compiled by Icarus",
     "native": "programs without Python in their loop",
@@ -137,11 +138,13 @@ def _remove(path: Path) -> None:
     path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
 
 
-def code_digest(*folders: Path) -> str:
-    """A digest of the code below some folders: what was made by other code is not found again."""
+def code_digest(*places: Path) -> str:
+    """A digest of the code below some folders, and of some files: what was made by other code is not found again."""
     digest = hashlib.sha256()
-    for folder in folders:
-        for path in sorted(path for suffix in CODE for path in folder.rglob(suffix)):
+    for place in places:
+        folder = place.parent if place.is_file() else place
+        found = [place] if place.is_file() else sorted(path for suffix in CODE for path in place.rglob(suffix))
+        for path in found:
             digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()

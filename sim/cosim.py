@@ -7,7 +7,7 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from multiprocessing.connection import Connection
@@ -22,11 +22,12 @@ from ..golden.config import Source, ThrottleConfig
 from ..golden.formats import Fixed, Scalar
 from ..golden.numbers import Real, real, whole
 from ..golden.registers import BLOCK_BITS, WATCHES, Registers
-from ..golden.rounding import on_grid, values
-from ..golden.throttle import StepRecord, check_config, check_direction
+from ..golden.segments import Segment
+from ..golden.throttle import StepRecord, check_config, check_direction, codes_of, laid_out, real_of
 from ..hw.manifest import bit_map
 from ..hw.scalar.decide import constant_words
 from ..hw.units.ports import host_words, registers_layout
+from ..hw.units.segments import entry_layout, layout_words
 from ..hw.units.watchdog import watchdog_mask
 from .exports import exported
 from .runner import Design, SimulationError, build, run
@@ -104,7 +105,7 @@ class RtlThrottle(Stateful):
             raise ValueError(f"population must not be given here, where no other shards are, not {config.population!r}")
         self._config = config
         self._watchdog = RtlWatchdog(config) if config.watchdog else None
-        self._theta = _vector(weights, config, config.grids.weight, "weights", codes)
+        self._theta = _vector(weights, config, "weight", "weights", codes)
         self._simulator, self._streaming, self._wave_from = simulator, streaming, wave_from
         self._stalls = stalls or Stalls()
         self._rate = real("eta", config.eta)
@@ -127,12 +128,11 @@ class RtlThrottle(Stateful):
             raise
 
     def _start(self, verilog: str) -> None:
-        config = self._config
         self._folder.mkdir(parents=True, exist_ok=True)
         source = self._folder / "throttle.v"
         source.write_text(verilog)
         waves = self._wave_from is not None
-        self.design = harness(config, source, streaming=self._streaming, waves=waves)
+        self.design = self._made_of(source, waves)
         build(self.design, self._simulator, waves)  # in this thread, so that its errors surface here
 
         # An abstract-length-safe socket: the folder of the run may have a path longer than a socket's can be.
@@ -165,13 +165,18 @@ class RtlThrottle(Stateful):
         self._send({"reset": 1})
         self._words = self._host_words()
 
+    def _made_of(self, source: Path, waves: bool) -> Design:
+        """What is simulated."""
+        return harness(self._config, source, streaming=self._streaming, waves=waves)
+
     def _host_words(self) -> dict[str, int]:
         """What the harness must know before a first step."""
         stalls = self._stalls
         # The bound is generous: stalls slow a step down by the chance that nothing moves.
         slow = 256 / (256 - stalls.idle) * 256 / (256 - stalls.stall)
         limit = int(8 * slow * (2 * self._config.beats + 1000) + 10_000)
-        return host_words(self._config) | {"idle": stalls.idle, "stall": stalls.stall, "limit": limit}
+        pace = {"idle": stalls.idle, "stall": stalls.stall, "limit": limit}
+        return host_words(self._config) | pace | {"beats": self._config.beats}
 
     @property
     def config(self) -> ThrottleConfig:
@@ -185,7 +190,7 @@ class RtlThrottle(Stateful):
     @property
     def weights(self) -> NDArray[np.float64]:
         """The weights as real values, (N,)."""
-        return values(self._theta, self._config.grids.weight)
+        return real_of(self._theta, self._config, "weight")
 
     @property
     def watchdog(self) -> RtlWatchdog:
@@ -216,7 +221,7 @@ class RtlThrottle(Stateful):
 
     def load_weights(self, weights: ArrayLike, *, codes: bool | None = None) -> None:
         """Put other weights in the place of theta, between two steps, as in golden; all else stays."""
-        self._theta = _vector(weights, self._config, self._config.grids.weight, "weights", codes)
+        self._theta = _vector(weights, self._config, "weight", "weights", codes)
         self._loaded = False
 
     def set_rate(self, eta: Real) -> None:
@@ -241,17 +246,39 @@ class RtlThrottle(Stateful):
         if config.source not in kind:
             raise ValueError(f"source must be of {', '.join(kind)}, for which the unit is built, not {config.source}")
         same = {name: getattr(config, name) for name in LAW}
+        if config.segments and self._config.segments:  # another layout is not another hardware
+            config = config.replace(capacity=config.room)
+            same |= {"segments": config.segments, "elements": config.elements, "capacity": self._config.room}
         if self._config.replace(**same) != config or config.step != self._config.step:
             raise ValueError(f"config must differ from the unit's only in {', '.join(LAW)}, not {config}")
         if config.delay and config.initial_step != self._config.initial_step:
             raise ValueError(f"eta must be the unit's own where delay = 1, whose first step it is, not {config.eta}")
-        self._config = config
-        self._theta = _vector(weights, config, config.grids.weight, "weights", codes)
-        self._stalls = stalls or self._stalls
-        self._loaded, self._steps, self._rate = False, 0, real("eta", config.eta)
+        theta = _vector(weights, config, "weight", "weights", codes)
+        self._stalls, self._rate = stalls or self._stalls, real("eta", config.eta)
+        self._begin_anew(config, theta)
+
+    def layout(self, segments: Sequence[Segment | Mapping[str, Any]], weights: ArrayLike, *, codes: bool | None = None) -> None:
+        """Go on with another network on the same hardware, as :meth:`kappa_rtl.golden.throttle.Throttle.layout` does.
+
+        The reset is pulsed, the table written through the unit's port ``layout``, and the weights are loaded with the next step.
+        """
+        config, rate = laid_out(self._config, segments), self._rate
+        theta = _vector(weights, config, "weight", "weights", codes)
+        self._begin_anew(config, theta)
+        self.set_rate(rate)
+
+    def _begin_anew(self, config: ThrottleConfig, theta: NDArray[Any]) -> None:
+        """Pulse the reset; the first step is then one of this configuration, from these weights."""
+        self._config, self._theta = config, theta
+        self._loaded, self._steps = False, 0
         self._watchdog = RtlWatchdog(config) if config.watchdog else None
         self._send({"reset": 1})
         self._words = self._host_words()
+        if config.segments:  # after a reset the table is that of the export
+            size = -(-entry_layout(config).size // 8)
+            words = b"".join(word.to_bytes(size, "big") for word in layout_words(config))
+            (self._folder / "layout.bin").write_bytes(words)
+            self._words["entries"] = config.entries
 
     def step(self, gradient: ArrayLike, direction: ArrayLike | None = None, *, codes: bool | None = None) -> StepRecord:
         """One step in the simulator; as :meth:`kappa_rtl.golden.throttle.Throttle.step`.
@@ -261,23 +288,21 @@ class RtlThrottle(Stateful):
         """
         config = self._config
         g, w, y, *_ = config.grids
-        absorbed = _vector(gradient, config, g, "gradient", codes)
+        absorbed = _vector(gradient, config, "gradient", "gradient", codes)
         # The unit must ignore the lanes beyond N, so there is something in them to ignore.
         padding = -1 << (g.width - 1) if self._steps % 2 else 1
-        (self._folder / "gradient.bin").write_bytes(pack(absorbed, g.width, config.lanes, padding))
+        (self._folder / "gradient.bin").write_bytes(self._packed(absorbed, g, padding))
         if self._streaming:
             d = config.grids.direction
             check_direction(config, direction)
-            along = absorbed if direction is None else _vector(direction, config, d, "direction", codes)
-            (self._folder / "direction.bin").write_bytes(pack(along, d.width, config.lanes, padding=-1))
+            along = absorbed if direction is None else _vector(direction, config, "direction", "direction", codes)
+            (self._folder / "direction.bin").write_bytes(self._packed(along, d))
         elif direction is not None:
             raise ValueError("direction must be None for the unit with a gradient memory; use the streaming variant")
         if not self._loaded:
-            (self._folder / "weights.bin").write_bytes(pack(self._theta, w.width, config.lanes, padding=-1))
-        words = self._words | {
-            "load": int(not self._loaded),
-            "seed": (self._stalls.seed * 2654435761 + self._steps * 40503) % (1 << 32),
-        }
+            (self._folder / "weights.bin").write_bytes(self._packed(self._theta, w))
+        seed = (self._stalls.seed * 2654435761 + self._steps * 40503) % (1 << 32)
+        words = {"entries": 0, **self._words, "load": int(not self._loaded), "seed": seed}
         if self._watchdog is not None:
             words |= self._watchdog.hand_over(self._folder)
         if self._wave_from is not None and self._steps >= self._wave_from:
@@ -292,7 +317,8 @@ class RtlThrottle(Stateful):
             raise SimulationError(f"step {self._steps}: {answer['violations']} violations of the stream rules")
         self.cycles.append(answer["cycles"])
         theta, update = (
-            unpack(self._dump(name), fmt, config.lanes, config.elements) for name, fmt in (("weights", w), ("update", y))
+            unpack(self._dump(name), fmt, config.lanes, config.elements, config.segments)
+            for name, fmt in (("weights", w), ("update", y))
         )
         theta.flags.writeable = update.flags.writeable = False
         record = StepRecord(self._steps, self._registers(answer["registers"]), theta, update, config)
@@ -300,11 +326,16 @@ class RtlThrottle(Stateful):
         self._steps += 1
         return record
 
+    def _packed(self, codes: NDArray[Any], fmt: Fixed, padding: int = -1) -> bytes:
+        """A vector as the bytes of the harness's memory."""
+        return pack(codes, fmt.width, self._config.lanes, padding, self._config.segments)
+
     def _dump(self, name: str) -> bytes:
-        """What the harness wrote of a memory."""
+        """What the harness wrote of a memory, as far as a pass goes: a layout of segments may leave some of it untouched."""
         if self._simulator == "verilator":
-            return (self._folder / f"{name}.out.bin").read_bytes()
-        return from_text((self._folder / f"{name}.out.hex").read_text())
+            words = (self._folder / f"{name}.out.bin").read_bytes()
+            return words[: len(words) // self._config.words * self._config.beats]
+        return from_text((self._folder / f"{name}.out.hex").read_text(), self._config.beats)
 
     def _registers(self, bits: str) -> Registers:
         if set(bits) - {"0", "1"}:
@@ -393,7 +424,7 @@ def harness(config: ThrottleConfig, source: Path, *, streaming: bool = False, wa
         sources=(source, HARNESS, *([named] if waves else [])),
         toplevel="harness",
         parameters={
-            "BEATS": config.beats,
+            "BEATS": config.words,
             "GRADIENT": g.width * lanes,
             "DIRECTION": config.grids.direction.width * lanes,
             "WEIGHT": w.width * lanes,
@@ -406,7 +437,8 @@ def harness(config: ThrottleConfig, source: Path, *, streaming: bool = False, wa
         | ({"WAVES": 1} if waves else {})
         | ({"RESIDUAL": residual} if residual else {})
         | ({"WATCHDOG": 1} if config.watchdog else {})
-        | ({"BLOCKS": MOST_BLOCKS} if "norm_growth" in config.watchdog else {}),
+        | ({"BLOCKS": MOST_BLOCKS} if "norm_growth" in config.watchdog else {})
+        | ({"ENTRIES": config.entries, "ENTRY": entry_layout(config).size} if config.segments else {}),
         main=MAIN,
         optimisation=OPTIMISATION,
     )
@@ -427,8 +459,8 @@ def registers_from_word(word: int, layout: list[dict[str, Any]]) -> Registers:
     return Registers(**found)
 
 
-def _vector(tensor: ArrayLike, config: ThrottleConfig, fmt: Fixed, name: str, codes: bool | None) -> NDArray[Any]:
-    array = on_grid(tensor, fmt, name, codes=codes)
+def _vector(tensor: ArrayLike, config: ThrottleConfig, grid: str, name: str, codes: bool | None) -> NDArray[Any]:
+    array = codes_of(tensor, config, grid, name, codes=codes)
     if array.shape != (config.elements,):
         raise ValueError(f"{name} must have shape ({config.elements},), not {array.shape}")
     return array

@@ -58,6 +58,8 @@ module harness
   reg control_enabled /* verilator public_flat_rw */ = 0;
   reg [3:0] watchdog_mask /* verilator public_flat_rw */ = 0;
   reg [31:0] blocks /* verilator public_flat_rw */ = 0;    // energies of blocks that come before the step
+  reg [31:0] beats /* verilator public_flat_rw */ = BEATS; // of a pass; a layout of segments may take fewer than there is room for
+  reg [31:0] entries /* verilator public_flat_rw */ = 0;   // of the table of segments that come before the step
 
   // Read by the host.
   reg done /* verilator public_flat_rd */ = 0;
@@ -96,23 +98,59 @@ module harness
   wire [UPDATED-1:0] updated_payload;
   wire [REGISTERS-1:0] registers_payload;
   reg [31:0] gradient_beat = 0, weight_beat = 0, updated_beat = 0;
-  wire [GRADIENT_WORD-1:0] gradient_word = gradient_memory[gradient_beat];
-  wire [GRADIENT_WORD-1:0] previous_word = previous_memory[gradient_beat];
-  wire [DIRECTION_WORD-1:0] direction_word = direction_memory[weight_beat];
-  wire [WEIGHT_WORD-1:0] weight_word = weight_memory[weight_beat];
+`ifdef HELD                  // the last word stays where a stream ends; without this, what is there then is undefined
+  wire [31:0] gradient_at = gradient_beat < beats ? gradient_beat : beats - 1;
+  wire [31:0] weight_at = weight_beat < beats ? weight_beat : beats - 1;
+`else
+  wire [31:0] gradient_at = gradient_beat;
+  wire [31:0] weight_at = weight_beat;
+`endif
+  wire [GRADIENT_WORD-1:0] gradient_word = gradient_memory[gradient_at];
+  wire [GRADIENT_WORD-1:0] previous_word = previous_memory[gradient_at];
+  wire [DIRECTION_WORD-1:0] direction_word = direction_memory[weight_at];
+  wire [WEIGHT_WORD-1:0] weight_word = weight_memory[weight_at];
 
 `ifdef RESIDUAL              // bits of a beat of residuals
   reg [`RESIDUAL-1:0] residual_memory [0:BEATS-1];
+`endif
+`ifdef HELD                  // and nothing is undefined before it is written
+  integer at;
+  initial
+    for (at = 0; at < BEATS; at = at + 1) begin
+      gradient_memory[at] = 0;
+      previous_memory[at] = 0;
+      direction_memory[at] = 0;
+      weight_memory[at] = 0;
+`ifdef RESIDUAL
+      residual_memory[at] = 0;
+`endif
+    end
 `endif
 `ifdef BLOCKS
   reg [47:0] block_memory [0:`BLOCKS-1];
   reg [47:0] block = 0;
   reg block_valid = 0;
   wire block_ready;
+  wire block_waits = block_valid && !block_ready;
+`else
+  wire block_waits = 0;
+`endif
+
+`ifdef ENTRIES                // entries of the table, of ENTRY bits
+  reg [(`ENTRY+7)/8*8-1:0] entry_memory [0:`ENTRIES-1];
+  reg [(`ENTRY+7)/8*8-1:0] entry = 0;
+  reg entry_valid = 0;
+  wire entry_ready;
+  wire entry_waits = entry_valid && !entry_ready;
+`else
+  wire entry_waits = 0;
 `endif
 
   throttle dut (
     .clk(clk), .rst(unit_reset), .clear(unit_clear),
+`ifdef ENTRIES
+    .s_axis_layout_tdata(entry[`ENTRY-1:0]), .s_axis_layout_tvalid(entry_valid), .s_axis_layout_tready(entry_ready),
+`endif
 `ifdef WATCHDOG
     .watchdog_mask(watchdog_mask),
 `endif
@@ -124,7 +162,7 @@ module harness
     .s_axis_absorb_tvalid(gradient_valid), .s_axis_absorb_tready(gradient_ready),
     .s_axis_apply_tdata({
 `ifdef RESIDUAL
-      residual_memory[weight_beat],
+      residual_memory[weight_at],
 `endif
       direction_word[DIRECTION-1:0], weight_word[WEIGHT-1:0]}),
     .s_axis_apply_tvalid(weight_valid), .s_axis_apply_tready(weight_ready),
@@ -160,7 +198,7 @@ module harness
 
   localparam REST = 0, GREET = 1, START = 2, RUN = 3;
   reg [1:0] phase = REST;
-  reg [31:0] number = 0, waited = 0;
+  reg [31:0] number = 0, written = 0, waited = 0;
 
   always @(posedge clk) begin
     random <= next(random);
@@ -171,28 +209,42 @@ module harness
         if (go != done) begin
           fetch;
           number <= 0;
+          written <= 0;
           waited <= 0;
           phase <= GREET;
         end
-      GREET: begin             // the energies of blocks come before the step
+      GREET: begin             // a table of segments, and the energies of blocks, come before the step
         phase <= START;
+`ifdef ENTRIES
+        if (!entry_waits) begin
+          entry <= entry_memory[written];
+          entry_valid <= written < entries;
+          if (written < entries) written <= written + 1;
+        end
+        if (entry_waits || written < entries) phase <= GREET;
+`endif
 `ifdef BLOCKS
-        if (block_valid && !block_ready) begin
+        if (!block_waits) begin
+          block <= block_memory[number];
+          block_valid <= number < blocks;
+          if (number < blocks) number <= number + 1;
+        end
+        if (block_waits || number < blocks) phase <= GREET;
+`endif
+        if (entry_waits || block_waits) begin
           waited <= waited + 1;
-          phase <= GREET;
           if (waited == limit) begin   // nobody takes them: that is a hung unit, whatever comes after
             hung <= 1;
+`ifdef ENTRIES
+            entry_valid <= 0;
+`endif
+`ifdef BLOCKS
             block_valid <= 0;
+`endif
             done <= go;
             phase <= REST;
           end
-        end else begin
-          block <= block_memory[number];
-          block_valid <= number != blocks;
-          number <= number + 1;
-          if (number != blocks) phase <= GREET;
         end
-`endif
       end
       START: begin
         random <= seed | 1;
@@ -223,10 +275,10 @@ module harness
 `endif
       end
       if (!gradient_valid || gradient_ready)
-        gradient_valid <= (gradient_beat + (gradient_valid ? 1 : 0)) < BEATS && random[7:0] >= idle;
+        gradient_valid <= (gradient_beat + (gradient_valid ? 1 : 0)) < beats && random[7:0] >= idle;
       if (weight_valid && weight_ready) weight_beat <= weight_beat + 1;
       if (!weight_valid || weight_ready)
-        weight_valid <= (weight_beat + (weight_valid ? 1 : 0)) < BEATS && random[15:8] >= idle;
+        weight_valid <= (weight_beat + (weight_valid ? 1 : 0)) < beats && random[15:8] >= idle;
 
       // Consumers: ready comes and goes.
       updated_ready <= random[23:16] >= stall;
@@ -242,13 +294,13 @@ module harness
 
       if ((registers_valid && registers_ready) || cycles == limit) begin
         registers <= registers_payload;
-        hung <= !(registers_valid && registers_ready);
+        hung <= (registers_valid && registers_ready) !== 1'b1;  // undefined is not done
         running <= 0;
         gradient_valid <= 0;
         weight_valid <= 0;
         updated_ready <= 0;
         registers_ready <= 0;
-        if (updated_beat != BEATS || gradient_beat != BEATS || weight_beat != BEATS) violations <= violations + 1;
+        if (updated_beat != beats || gradient_beat != beats || weight_beat != beats) violations <= violations + 1;
       end
     end
   end
@@ -279,6 +331,13 @@ module harness
         file = $fopen("weights.bin", "rb");
         count = $fread(weight_memory, file);
         $fclose(file);
+`ifdef HELD
+`ifdef RESIDUAL
+        file = $fopen("residual.bin", "rb");
+        count = $fread(residual_memory, file);
+        $fclose(file);
+`endif
+`endif
       end
       file = $fopen("gradient.bin", "rb");
       count = $fread(gradient_memory, file);
@@ -287,6 +346,13 @@ module harness
       file = $fopen("direction.bin", "rb");
       count = $fread(direction_memory, file);
       $fclose(file);
+`endif
+`ifdef ENTRIES
+      if (entries != 0) begin
+        file = $fopen("layout.bin", "rb");
+        count = $fread(entry_memory, file);
+        $fclose(file);
+      end
 `endif
 `ifdef BLOCKS
       if (blocks != 0) begin

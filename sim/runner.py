@@ -58,6 +58,7 @@ class Design:
         None  #: the program around Verilator's model, which then says itself what is public; cocotb's if not given
     )
     optimisation: str = "-O2"  #: of the C++ compiler; where Python drives every cycle, -O0 is soon compiled and no slower
+    delays: bool = False  #: whether the specify blocks of cells count, in Icarus
 
     def key(self, simulator: str, waves: bool) -> str:
         """A digest of everything that the build depends on."""
@@ -72,6 +73,7 @@ class Design:
             self.main is not None,
             self.optimisation,
             waves,
+            *(["delays"] if self.delays else []),
             *([COVERAGE] if COVERAGE in os.environ else []),
         ]
         digest.update(repr((about, sorted(self.parameters.items()), sorted(self.defines.items()))).encode())
@@ -111,7 +113,13 @@ def _compile_icarus(design: Design, folder: Path, log: Path, language: str) -> N
         hdl_toplevel=design.toplevel,
         parameters=design.parameters,
         defines=dict(design.defines),
-        build_args=[f"-g{language}", "-Wall", "-Wno-timescale", "-Wno-implicit-dimensions"],
+        build_args=[
+            f"-g{language}",
+            "-Wall",
+            "-Wno-timescale",
+            "-Wno-implicit-dimensions",
+            *(["-gspecify"] if design.delays else []),
+        ],
         build_dir=folder,
         timescale=("1ns", "1ns"),
         waves=False,

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from kappa_rtl.sim import cosim
 from kappa_rtl.sim.runner import available
 from kappa_rtl.sim.testbench.bank import KEEP
+from support.browser import browser as browser  # a fixture
 
 NO_ICARUS = "needs Icarus Verilog: iverilog and vvp on PATH"
 

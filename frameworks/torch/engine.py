@@ -37,6 +37,7 @@ class TorchShard(Shard):
     _previous: Any
 
     def __init__(self, config: ThrottleConfig, weights: Any, device: Any, compile: bool = False) -> None:
+        config.refuse_segments("to the engine torch, which has none; engine = numpy or numba has")
         self.config, self._device = config, torch.device(device)
         self.theta = torch.as_tensor(np.array(weights), device=self._device)
         self._previous = torch.zeros(config.elements, dtype=dtype_of(config.grids.gradient), device=self._device)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..network.layers import KINDS, Kind
+from .compiled import gelu_loop
 
 Array = NDArray[Any]
 
@@ -28,14 +29,6 @@ def _tanh(x: Array) -> Array:
     return np.tanh(t, out=t)  # type: ignore[no-any-return]
 
 
-def _gelu(x: Array) -> Array:
-    y = _tanh(x)
-    y += 1
-    y *= x
-    y *= 0.5
-    return y
-
-
 def _inner_slope(x: Array) -> Array:
     """The derivative of what the tanh is taken of."""
     u = x * x
@@ -44,14 +37,23 @@ def _inner_slope(x: Array) -> Array:
     return u
 
 
-def _gelu_slope(x: Array, y: Array) -> Array:
+def _gelu(x: Array) -> tuple[Array, Array]:
+    """Value and slope, which share the tanh."""
+    loop = gelu_loop(_ROOT, _ROOT * _CUBE) if x.dtype == np.float32 else None
+    if loop is not None:
+        x = np.ascontiguousarray(x)
+        y, slope = np.empty_like(x), np.empty_like(x)
+        loop(x.reshape(-1), y.reshape(-1), slope.reshape(-1))
+        return y, slope
     t, slope = _tanh(x), _inner_slope(x)
     slope *= x
     slope *= 1 - t * t
+    t += 1
     slope += t
-    slope += 1
     slope *= 0.5
-    return slope
+    t *= x
+    t *= 0.5
+    return t, slope
 
 
 def _gelu_bend(x: Array, y: Array) -> Array:
@@ -60,8 +62,10 @@ def _gelu_bend(x: Array, y: Array) -> Array:
     return bend
 
 
-GELU = Kind(_gelu, _gelu_slope, _gelu_bend)
-"""``x/2 (1 + tanh(sqrt(2/pi) (x + .044715 x^3)))``: the tanh form, since numpy has no error function."""
+GELU = Kind(lambda x: _gelu(x)[0], lambda x, y: _gelu(x)[1], _gelu_bend, _gelu)
+"""``x/2 (1 + tanh(sqrt(2/pi) (x + .044715 x^3)))``: the tanh form, since numpy has no error function.
+
+In float32 compiled where numba is installed, whose last bits are others; elsewhere numpy."""
 
 
 def phi(alpha: float) -> Kind:

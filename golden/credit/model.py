@@ -136,14 +136,14 @@ class ResidualMLP(Network):
 
     def transpose(self, layer: int, h: Array, a: Array) -> Array:
         normal, z = self._inner(layer, h)
-        dz = self._to_inner(layer, z, self._act.value(z), a)
+        dz = self._to_inner(layer, self._act.value_and_slope(z)[1], a)
         back: Array = normalise_slope(normal, dz @ self.parts["kernel"][layer].T)
         return a + back if self.residual_add else back
 
-    def _to_inner(self, layer: int, z: Array, y: Array, a: Array) -> Array:
-        """The gradient of ``<a, F_l>`` by z, of which y is the activation."""
+    def _to_inner(self, layer: int, slope: Array, a: Array) -> Array:
+        """The gradient of ``<a, F_l>`` by what the activation is given, where it has this slope."""
         through = a @ self.parts["kernel2"][layer].T if self.matrices == 2 else a
-        back: Array = through * self._act.slope(z, y)
+        back: Array = through * slope
         return back
 
     def head(self, h: Array, target: Array) -> tuple[Array, Array, Array]:
@@ -211,8 +211,8 @@ class ResidualMLP(Network):
         parts = self.split(theta)
         for layer in range(self.depth):
             normal, z = self._inner(layer, trace.states[layer])
-            y, meant = self._act.value(z), a[layer + 1] / n
-            dz = self._to_inner(layer, z, y, meant)
+            (y, slope), meant = self._act.value_and_slope(z), a[layer + 1] / n
+            dz = self._to_inner(layer, slope, meant)
             found = {"kernel": normal.value.T @ dz, "bias": dz.sum(axis=0)}
             if self.matrices == 2:
                 found |= {"kernel2": y.T @ meant, "bias2": meant.sum(axis=0)}

@@ -96,9 +96,10 @@ class Net:
             z += bias
             if i == len(self.layers) - 1:
                 return z + h.astype(z.dtype, copy=False) if self.skip else z, made
-            x = self.act.value(z)
+            x, slope = self.act.value_and_slope(z)
             made.sums.append(z)
             made.outputs.append(x)
+            made.slopes.append(slope)
         raise AssertionError("a net has an output layer")
 
     def value(self, h: Array, t: Array, code: Array | None) -> Array:
@@ -131,14 +132,9 @@ class Net:
         normal = self._normal(h.astype(self.theta.dtype, copy=False))
         return normal, np.concatenate([normal.value, self._beside(t, code)], axis=1)
 
-    def _slopes(self, made: Pass) -> list[Array]:
-        if not made.slopes:
-            made.slopes = [self.act.slope(z, y) for z, y in zip(made.sums, made.outputs, strict=True)]
-        return made.slopes
-
     def backward(self, made: Pass, cotangent: Array) -> tuple[Array, Array]:
         """The gradient of ``<cotangent, outputs>`` by h, (rows, d), and by theta, (P,)."""
-        slopes, gradient = self._slopes(made), np.empty_like(self.theta)
+        slopes, gradient = made.slopes, np.empty_like(self.theta)
         c = cotangent = cotangent.astype(self.theta.dtype, copy=False)
         for i, (kernel, bias) in reversed(list(enumerate(self.split(gradient)))):
             np.matmul(made.inputs[i].T, c, out=kernel)
@@ -150,7 +146,7 @@ class Net:
 
     def input_gradient(self, made: Pass, cotangent: Array) -> Array:
         """Only the gradient by h, (rows, d)."""
-        slopes = self._slopes(made)
+        slopes = made.slopes
         c = cotangent = cotangent.astype(self.theta.dtype, copy=False)
         for i in reversed(range(len(self.layers))):
             c = c @ self.layers[i][0].T
@@ -173,7 +169,7 @@ class Net:
         """
         x_dot = np.zeros_like(made.inputs[0])
         x_dot[:, : self.width] = self._through(made, direction)
-        slopes, inputs_dot, sums_dot = self._slopes(made), [x_dot], []
+        slopes, inputs_dot, sums_dot = made.slopes, [x_dot], []
         for (kernel, _), slope in zip(self.layers, slopes, strict=False):
             z_dot = inputs_dot[-1] @ kernel
             sums_dot.append(z_dot)

@@ -34,9 +34,11 @@ def numbers(name: str, values: ArrayLike) -> NDArray[Any]:
     return array(name, values, "iufb")
 
 
-def matrix(name: str, values: ArrayLike, width: int, dtype: DTypeLike) -> NDArray[Any]:
-    """A matrix (rows, width) in a dtype in which every element is finite."""
+def matrix(name: str, values: ArrayLike, width: int, dtype: DTypeLike, shape: tuple[int, ...] = ()) -> NDArray[Any]:
+    """A matrix (rows, width) in a dtype in which every element is finite; rows of a ``shape`` as large are flattened."""
     given = numbers(name, values)
+    if len(shape) > 1 and given.shape[1:] == shape:
+        given = given.reshape(len(given), -1)
     if given.ndim != 2 or given.shape[1] != width or not len(given):
         raise ValueError(f"{name} must have shape (rows, {width}), not {given.shape}")
     with np.errstate(over="ignore"):

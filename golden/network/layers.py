@@ -25,9 +25,6 @@ CacheDot: TypeAlias = dict[str, Array]
 Variables: TypeAlias = dict[str, Array]
 """Variable name -> the variable, its gradient, or that gradient's tangent (with the axis K)."""
 
-MOMENTUM = 0.99
-EPSILON = 1e-3
-
 
 class Quantiser(Protocol):
     """The precision of one layer."""
@@ -46,7 +43,10 @@ class Layer(ABC):
         name: unique within its model.
         params: the trainable variables, in Keras's order; empty before :meth:`build`.
         state: variables that are not trained (moving statistics).
+        keeps: whether every output is one of the inputs, or zero: a grid that these lie on, those lie on.
     """
+
+    keeps: bool = False
 
     def __init__(self, name: str) -> None:
         if not isinstance(name, str) or not name:
@@ -73,6 +73,22 @@ class Layer(ABC):
         self.width, self.dtype = width, np.dtype(dtype)
         self.initialise(rng)
         return self.output_width(width)
+
+    def take(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Take the shape of a row's inputs, before :meth:`build`, and give that of its outputs: by default the inputs' own.
+
+        A row is flat whatever its shape is; images are (height, width, channels), sequences (length, width).
+
+        Raises:
+            ValueError: the layer cannot have such inputs.
+        """
+        return shape
+
+    def settings(self) -> dict[str, Any]:
+        """What the layer was made with: its kind, and each of its arguments that is a number, a text or a switch."""
+        own = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        made = {name: value for name, value in own.items() if isinstance(value, (int, str)) and name not in ("width", "keeps")}
+        return {"kind": type(self).__name__} | {name if name != "kind" else "function": value for name, value in made.items()}
 
     def output_width(self, width: int) -> int:
         """The width of the outputs for inputs of this width."""
@@ -148,6 +164,11 @@ class Dense(Layer):
             raise ValueError(f"units must be at least 1, not {units} ({name})")
         self.units, self.use_bias = units, use_bias
 
+    def take(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if len(shape) != 1:
+            raise ValueError(f"{self.name} must be given vectors, not {shape}: a Flatten before it makes them")
+        return (self.units,)
+
     def output_width(self, width: int) -> int:
         return self.units
 
@@ -216,6 +237,14 @@ class Kind(NamedTuple):
     value: Callable[[Array], Array]
     slope: Callable[[Array, Array], Array]
     bend: Callable[[Array, Array], Array] | None  #: the second derivative; none means zero everywhere
+    both: Callable[[Array], tuple[Array, Array]] | None = None  #: value and slope at once, where that is less work
+
+    def value_and_slope(self, x: Array) -> tuple[Array, Array]:
+        """Of the same shape as x each."""
+        if self.both is not None:
+            return self.both(x)
+        y = self.value(x)
+        return y, self.slope(x, y)
 
 
 def _sigmoid(x: Array) -> Array:
@@ -257,6 +286,7 @@ class Activation(Layer):
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r} ({name})")
         self.kind = kind
+        self.keeps = kind in ("linear", "relu")
 
     def _forward(self, x: Array, training: bool, quantiser: Quantiser | None, update_state: bool) -> tuple[Array, Cache]:
         y = KINDS[self.kind].value(x)
@@ -277,84 +307,6 @@ class Activation(Layer):
         if kind.bend is not None and "x" in cache_dot:
             dx_dot += cache_dot["x"] * (dy * kind.bend(cache["x"], cache["y"]))
         return dx_dot, {}
-
-
-class BatchNorm(Layer):
-    """Batch normalisation: ``gamma * (x - mean) / sqrt(variance + 1e-3) + beta`` for each column.
-
-    Training takes mean and (biased) variance from the batch and moves the moving ones 1 % of the way there; inference takes
-    the moving ones. With a quantiser: the output on "activation".
-    """
-
-    def initialise(self, rng: np.random.Generator) -> None:
-        if self.width is None:
-            raise ValueError(f"the layer {self.name} must be built before it is initialised")
-        ones, zeros = np.ones(self.width, self.dtype), np.zeros(self.width, self.dtype)
-        self.params = {"gamma": ones, "beta": zeros}
-        self.state = {"moving_mean": zeros.copy(), "moving_variance": ones.copy()}
-
-    def _forward(self, x: Array, training: bool, quantiser: Quantiser | None, update_state: bool) -> tuple[Array, Cache]:
-        if training:
-            mean = x.mean(axis=0)
-            centred = x - mean
-            variance = np.square(centred).mean(axis=0)
-            if update_state:
-                for name, now in (("moving_mean", mean), ("moving_variance", variance)):
-                    self.state[name] = MOMENTUM * self.state[name] + (1 - MOMENTUM) * now
-        else:
-            centred, variance = x - self.state["moving_mean"], self.state["moving_variance"]
-        scale = 1 / np.sqrt(variance + EPSILON)
-        normal = centred * scale
-        gamma = self.params["gamma"]
-        y = gamma * normal + self.params["beta"]
-        cache = {"normal": normal, "scale": scale, "gamma": gamma, "training": np.asarray(training)}
-        return y if quantiser is None else quantiser("activation", y), cache
-
-    def backward(self, cache: Cache, dy: Array) -> tuple[Array, Variables]:
-        normal = cache["normal"]
-        gradients = {"gamma": (dy * normal).sum(axis=0), "beta": dy.sum(axis=0)}
-        slope = dy * cache["gamma"]  # the derivative by the normalised x
-        if cache["training"]:
-            slope = slope - slope.mean(axis=0) - normal * (slope * normal).mean(axis=0)
-        return cache["scale"] * slope, gradients
-
-    def tangent(self, cache: Cache, x_dot: Array | None, params_dot: Variables) -> tuple[Array | None, CacheDot]:
-        normal = cache["normal"]
-        gamma_dot = params_dot["gamma"][:, None, :]
-        cache_dot = {"gamma": gamma_dot}
-        y_dot = gamma_dot * normal + params_dot["beta"][:, None, :]
-        if x_dot is not None:
-            normal_dot = x_dot * cache["scale"]
-            if cache["training"]:
-                normal_dot -= normal_dot.mean(axis=1, keepdims=True)
-                # The mean of normal * normal_dot is minus the relative change of the scale.
-                shrink = (normal * normal_dot).mean(axis=1, keepdims=True)
-                normal_dot -= normal * shrink
-                cache_dot["shrink"] = shrink
-            cache_dot["normal"] = normal_dot
-            y_dot += cache["gamma"] * normal_dot
-        return y_dot, cache_dot
-
-    def tangent_backward(self, cache: Cache, cache_dot: CacheDot, dy: Array, dy_dot: Array) -> tuple[Array, Variables]:
-        normal, scale = cache["normal"], cache["scale"]
-        normal_dot = cache_dot.get("normal")
-        gamma_dot = (dy_dot * normal).sum(axis=1)
-        if normal_dot is not None:
-            gamma_dot += (dy * normal_dot).sum(axis=1)
-        gradients = {"gamma": gamma_dot, "beta": dy_dot.sum(axis=1)}
-        slope_dot = dy_dot * cache["gamma"] + dy * cache_dot["gamma"]
-        if not cache["training"]:
-            return scale * slope_dot, gradients
-        slope = dy * cache["gamma"]
-        along = (slope * normal).mean(axis=0)
-        along_dot = (slope_dot * normal).mean(axis=1, keepdims=True)
-        if normal_dot is not None:
-            along_dot += (slope * normal_dot).mean(axis=1, keepdims=True)
-        rest_dot = slope_dot - slope_dot.mean(axis=1, keepdims=True) - normal * along_dot
-        if normal_dot is not None:
-            rest = slope - slope.mean(axis=0) - normal * along
-            rest_dot -= normal_dot * along + cache_dot["shrink"] * rest
-        return scale * rest_dot, gradients
 
 
 # ---------------------------------------------------------------- a chain of layers

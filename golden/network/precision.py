@@ -68,6 +68,10 @@ class PrecisionDict:
         own = self._table.get(layer, {})
         return own[field] if field in own else self._table.get(DEFAULT, {}).get(field)
 
+    def names(self, layer: str, field: str) -> bool:
+        """Whether a format, or float, is given for this field of this layer itself."""
+        return field in self._table.get(layer, {})
+
     def validate(self, layers: Sequence[str]) -> None:
         """Refuse a model with a reserved layer name, and entries for layers that it has not.
 

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from ..formats import Fixed, Overflow
 from ..rounding import fit_whole, round_whole
-from .layers import Activation, Layer, variables
+from .embedding import Embedding
+from .layers import Layer, variables
 from .overflow import OF_FIELD, Overflows, beyond
 from .precision import FIELDS, PrecisionDict, quantize_tensor
 
-STORAGE = {"kernel": "weight", "bias": "bias"}
+STORAGE = {"kernel": "weight", "bias": "bias", "table": "weight"}
 """Variable -> the precision field of its storage; any other one is a "value"."""
 
 
@@ -210,14 +211,18 @@ def layer_quantisers(layers: Sequence[Layer], precision: PrecisionDict) -> dict[
         ValueError: the precision names a layer that is not there, or asks for what has no exact product.
     """
     precision.validate([layer.name for layer in layers])
-    made: dict[str, InputQuantiser | LayerQuantiser] = {"input": InputQuantiser(precision)}
-    grid = precision.dtype("input", "value")
+    made: dict[str, InputQuantiser | LayerQuantiser] = {}
+    grid = None
+    if not (layers and isinstance(layers[0], Embedding)):
+        made["input"] = InputQuantiser(precision)
+        grid = precision.dtype("input", "value")
+    elif precision.names("input", "value"):
+        raise ValueError(f"precision must have no format of input.value: {layers[0].name} is given numbers of words, no values")
     for layer in layers:
         made[layer.name] = LayerQuantiser(precision, layer.name, grid)
         out = precision.dtype(layer.name, "activation")
-        # These two give what they were given, or zero: a grid that their input lies on, their output lies on.
-        keeps = isinstance(layer, Activation) and layer.kind in ("linear", "relu")
-        grid = out if out is not None else grid if keeps else None
+        stored = precision.dtype(layer.name, "weight") if isinstance(layer, Embedding) else None
+        grid = out if out is not None else grid if layer.keeps else stored
     return made
 
 

@@ -19,7 +19,7 @@ class Batches:
     """All rows once an epoch, in batches; or the batches that a stream gives.
 
     Args:
-        X, Y: (rows, inputs) and (rows, outputs) of these ``widths``, finite in this dtype.
+        X, Y: (rows, inputs) and (rows, outputs) of these ``widths``, finite in this dtype; rows of X may have this ``shape``.
         epochs, batch_size, shuffle, seed: the last batch of an epoch may be short.
         drop_last: leave it out then.
         stream: batches (x, y) in the place of X and Y's.
@@ -39,6 +39,7 @@ class Batches:
         Y: ArrayLike,
         *,
         widths: tuple[int, int],
+        shape: tuple[int, ...] = (),
         dtype: DTypeLike,
         epochs: int,
         batch_size: int,
@@ -47,7 +48,7 @@ class Batches:
         drop_last: bool = False,
         stream: Iterable[tuple[ArrayLike, ArrayLike]] | None = None,
     ) -> None:
-        self.inputs, self.targets = matrix("X", X, widths[0], dtype), matrix("Y", Y, widths[1], dtype)
+        self.inputs, self.targets = matrix("X", X, widths[0], dtype, shape), matrix("Y", Y, widths[1], dtype)
         if len(self.inputs) != len(self.targets):
             raise ValueError(f"Y must have a row for each of the {len(self.inputs)} of X, not {len(self.targets)}")
         self.epochs, self.batch_size = whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
@@ -63,7 +64,7 @@ class Batches:
         self.rest = 0 if drop_last or stream is not None else short
         self.steps = None if stream is not None else self.epochs * (rows // self.batch_size + bool(self.rest))
         self.minibatch = self.batch_size < rows
-        self._least = 1
+        self._least, self._shape = 1, shape
 
     def refuse_single(self, what: str) -> None:
         """No batch may have one row alone, for the sake of ``what``."""
@@ -94,8 +95,8 @@ class Batches:
             return
         for batch in self.stream:
             x, y = (
-                matrix(f"stream {name}", given, whole.shape[1], whole.dtype)
-                for name, given, whole in zip("xy", batch, (self.inputs, self.targets), strict=True)
+                matrix(f"stream {name}", given, whole.shape[1], whole.dtype, shape)
+                for name, given, whole, shape in zip("xy", batch, (self.inputs, self.targets), (self._shape, ()), strict=True)
             )
             if len(x) < self._least:
                 raise ValueError(f"stream x must have at least {self._least} rows, not {np.shape(x)[0]}")

@@ -63,8 +63,11 @@ def distortion(applied: Floats, intended: Floats) -> Distortion:
 
 
 def segments_of(config: ThrottleConfig) -> tuple[Segment, ...]:
-    """The one segment of a throttle unit."""
-    return (Segment(config.elements, config.grids.update, config.grids.weight),)
+    """The formats of a unit's elements: one stretch, or each of its segments."""
+    if not config.segments:
+        return (Segment(config.elements, config.grids.update, config.grids.weight),)
+    grids = [(one.elements, config.grids_at(one.scale)) for one in config.segments]
+    return tuple(Segment(elements, own.update, own.weight) for elements, own in grids)
 
 
 def replay(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..network.layers import Array, Layer, Quantiser, flatten, forward, size, split
-from ..network.losses import Loss, loss_of
+from ..network.losses import Loss, Squares, loss_of
 
 Floats = NDArray[np.float64]
 
@@ -72,6 +72,8 @@ def analytic(inputs: Array, outputs: int, loss_mode: str) -> Floats:
     if outputs < 1:
         raise ValueError(f"outputs must be at least 1, not {outputs}")
     loss = loss_of(loss_mode)
+    if not isinstance(loss, Squares):
+        raise ValueError(f"loss_mode must be a sum of squares, whose Hessian no weight changes, not {loss_mode!r}")
     if not np.isfinite(x).all():
         return np.full(x.shape[1] * outputs, math.nan)
     # A Gram matrix has no negative eigenvalue but by roundoff.
@@ -123,7 +125,8 @@ class _Linearised:
             x = np.asarray(x, layers[0].dtype)
         pred, self.caches = forward(layers, x, training=training, quantisers=quantisers, update_state=False)
         self.layers, self.loss = layers, loss
-        dy = loss.gradient(pred, np.asarray(y, pred.dtype))
+        self.pred, self.y = pred, np.asarray(y, pred.dtype)
+        dy = loss.gradient(pred, self.y)
         self.slopes = []  # the loss's derivative by each layer's outputs, the last layer's first
         for layer, cache in zip(reversed(layers), reversed(self.caches), strict=True):
             self.slopes.append(dy)
@@ -144,7 +147,7 @@ class _Linearised:
             caches_dot.append(cache_dot)
         if x_dot is None:  # nothing is trainable
             return np.zeros_like(vectors)
-        dy_dot = self.loss.tangent(x_dot)
+        dy_dot = self.loss.tangent(self.pred, self.y, x_dot)
         gradients = []
         for layer, cache, cache_dot, dy in zip(
             reversed(self.layers), reversed(self.caches), reversed(caches_dot), self.slopes, strict=True

@@ -68,7 +68,7 @@ def train_instrumented(
     batch_seed: int = 0,
     divergence_loss: float = math.inf,
     stop_when_diverged: bool = True,
-    observe: Callable[[Step], None] | None = None,
+    observe: Callable[[Step], bool | None] | None = None,
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     drop_last: bool = False,
     weight_decay: float = 0.0,
@@ -86,7 +86,7 @@ def train_instrumented(
         epochs, batch_size, shuffle, batch_seed: each row once an epoch; the last batch may be short.
         learning_rate, chi, eps, curvature_ema_rho, use_controller, controller, beta, alpha_min, on_still, ema_start: the law, see
             :class:`~kappa_rtl.golden.training.published.Law`. With the controller off, alpha is computed and not applied.
-        loss_mode: ``half_mse`` or ``keras_mse``.
+        loss_mode: ``half_mse``, ``keras_mse`` or ``softmax_cross_entropy``.
         compute_analytic_hessian: for one bias-free Dense layer, and NaN for any other model.
         reference_A: (outputs, inputs), what the kernel of a one-layer model should become.
         precision_dict: number formats by layer and field; None is float throughout.
@@ -100,8 +100,8 @@ def train_instrumented(
             minibatch of them.
         divergence_loss: a loss beyond it counts as divergence too.
         stop_when_diverged: end after the diverged row.
-        observe: called with every :class:`Step`; one that is :class:`~kappa_rtl.golden.checkpoint.Stateful` is saved and loaded
-            with the run.
+        observe: called with every :class:`Step`; the run ends after one to which it answers True. One that is
+            :class:`~kappa_rtl.golden.checkpoint.Stateful` is saved and loaded with the run.
         checkpoint: a file, or more about it: where the run is saved every half a minute, and from where the same call goes on
             after an interruption, bit for bit; removed when the run is done. A ``stream`` must then give the same batches again:
             those of the steps that were made are drawn and let go.
@@ -159,7 +159,8 @@ def train_instrumented(
     batches = Batches(
         X,
         Y,
-        widths=(model.input_shape[0], model.output_shape[0]),
+        widths=(math.prod(model.input_shape), model.output_shape[0]),
+        shape=model.input_shape,
         dtype=run.dtype,
         epochs=epochs,
         batch_size=batch_size,
@@ -181,6 +182,7 @@ def train_instrumented(
         | dict(vars(recipe))
         | {
             "data": digest(batches.inputs, batches.targets),
+            "layers": {f"{layer.name}.{name}": value for layer in run.layers for name, value in layer.settings().items()},
             "schedule": None if schedule is None else getattr(schedule, "__qualname__", repr(schedule)),
             "loss_mode": loss_mode,
             "precision": precision.to_table() if precision else None,
@@ -200,9 +202,8 @@ def train_instrumented(
     try:
         for x, y in islice(batches, run.steps, None):
             step = run.step(x, y, divergence_loss)
-            if observe is not None:
-                observe(step)
-            if step.row["diverged"] and stop_when_diverged:
+            ended = observe is not None and bool(observe(step))
+            if ended or (step.row["diverged"] and stop_when_diverged):
                 break
             keeper.step()
         keeper.end()

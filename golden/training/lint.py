@@ -6,12 +6,16 @@ computation, and will probably not show what it was made for.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ..config import OnStill, Source, ThrottleConfig
 from ..formats import Fixed, Overflow
+from ..network.layers import Layer
+from ..network.norms import BatchNorm
 from ..network.precision import PrecisionDict
+from ..widths import Grids
 from .published import Law
 from .schedules import Schedule
 
@@ -95,9 +99,14 @@ def _wraps(config: ThrottleConfig | Law, precision: PrecisionDict | None) -> Ite
             )
 
 
+def coarsest(config: ThrottleConfig) -> Grids:
+    """The grids of a unit's elements, with segments the coarsest there are: what is swallowed is swallowed there first."""
+    return config.grids_at(min((segment.scale for segment in config.segments), default=0))
+
+
 def _grids(config: ThrottleConfig) -> Iterator[str]:
     """Steps and updates that their grids hardly hold."""
-    grids, eta = config.grids, float(config.eta)
+    grids, eta = coarsest(config), float(config.eta)
     bits = config.initial_step.bit_length()
     if bits < STEP_BITS:
         yield (
@@ -117,7 +126,7 @@ def _grids(config: ThrottleConfig) -> Iterator[str]:
 
 def _chi(config: ThrottleConfig, *, minibatch: bool) -> Iterator[str]:
     """A chi under which rounding hides the curvature, by ``kappa-rtl train curvature --full``; docs/rules.md has the table."""
-    bits, source, kept = config.grids.weight.fraction_bits, Source(config.source), config.residual_bits
+    bits, source, kept = coarsest(config).weight.fraction_bits, Source(config.source), config.residual_bits
     bounds_curvature = float(config.bias) <= 1e-6 and config.gain and not config.growth and source.is_curvature
     if not (config.enabled and bounds_curvature and NARROWEST <= bits <= NARROW):
         return
@@ -182,3 +191,15 @@ def _noise(config: ThrottleConfig | Law) -> Iterator[str]:
             yield f"adgd is made for whole gradients: {frozen}; take {remedy}, or all rows in a batch"
         else:
             yield f"num * eta / gain = {ratio:g} is less than {shown}: {frozen}; take a larger num or {remedy}"
+
+
+def idle_biases(layers: Sequence[Layer]) -> list[str]:
+    """Biases that a batch normalisation behind them takes away again: their gradient is what rounding leaves of a zero.
+
+    On a grid that is noise beside which the format has to hold real gradients, and it counts as a change of the gradient.
+    """
+    return [
+        f"{first.name}/bias stands in front of {second.name}, which takes it away: its gradient is noise; take use_bias = False"
+        for first, second in itertools.pairwise(layers)
+        if "bias" in first.params and isinstance(second, BatchNorm)
+    ]

@@ -25,8 +25,9 @@ from ..network.overflow import Overflows, beyond
 from ..network.precision import PrecisionDict, quantize_tensor
 from ..network.quantisers import Segment, gradient_formats, layer_quantisers, segments
 from ..reference import FloatThrottle
-from ..rounding import quantise, values
-from ..throttle import Datapath, StepRecord
+from ..rounding import quantise
+from ..segments import scales
+from ..throttle import Datapath, StepRecord, real_of
 from ..widths import Grids
 from . import estimators
 from .curvatures import NAMES as CURVATURES
@@ -377,7 +378,7 @@ class Loop:
 
     def _seen(self, handed: Array) -> Array:
         """The gradient that the unit was given, as real values."""
-        return values(handed, self.config.grids.gradient) if self.codes and self.config is not None else handed
+        return real_of(handed, self.config, "gradient") if self.codes and self.config is not None else handed
 
     def _count_update(self, theta: Array, direction: Array, record: StepRecord) -> None:
         """What of the update, and of its sum with theta, lies beyond their grids."""
@@ -447,21 +448,27 @@ class Loop:
             alone = sensed is direction and self.config is not None and self.config.direction is None
             return self.unit.step(sensed) if alone else self.unit.step(sensed, direction), sensed, direction
         grid, other = self.config.grids.gradient, self.config.grids.direction
-        codes = np.ldexp(gradient.astype(np.float64), grid.fraction_bits).astype(np.int64)  # the gradient lies on the grid
+        bits = grid.fraction_bits + (scales(self.config.segments) if self.config.segments else 0)
+        codes = np.ldexp(gradient.astype(np.float64), bits).astype(np.int64)  # the gradient lies on the grid
         shown = codes
         if sensed is not gradient:
             shown = self._codes("sensed", "gradient", sensed, grid)
         if sensed is direction and self.config.direction is None:  # one vector, whose overflow was counted as the gradient's
-            return self.unit.step(shown, codes=True), shown, values(shown, grid)
+            return self.unit.step(shown, codes=True), shown, real_of(shown, self.config, "gradient")
         found = self._codes("direction", "direction", direction, other)
         along = codes if direction is gradient and other is grid else found
-        return self.unit.step(shown, along, codes=True), shown, values(along, other)
+        return self.unit.step(shown, along, codes=True), shown, real_of(along, self.config, "direction")
 
     def _codes(self, kind: str, name: str, vector: Array, whole: Fixed) -> Array:
-        """A vector on the grids of that name of each variable, as codes of the unit's; what lies beyond is counted."""
+        """A vector on the grids of that name of each variable, as codes of the unit's; what lies beyond is counted.
+
+        A unit of several shards has codes of the grid that holds all of theirs; one with segments has each segment's own.
+        """
         made = np.empty(vector.shape, np.int64)
+        assert self.config is not None
         for v, own in zip(self.variables, self.grids, strict=True):
             fmt = getattr(own, name)
             self._count(v, kind, vector, fmt)
-            made[v.place] = quantise(vector[v.place], fmt, name) << whole.fraction_bits - fmt.fraction_bits
+            lift = 0 if self.config.segments else whole.fraction_bits - fmt.fraction_bits
+            made[v.place] = quantise(vector[v.place], fmt, name) << lift
         return made

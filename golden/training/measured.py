@@ -14,7 +14,8 @@ from ..checkpoint import State, Stateful, agree
 from ..config import OnStill, Source
 from ..network import optimisers
 from ..network.checks import numbers
-from ..network.layers import BatchNorm, Dense
+from ..network.layers import Dense
+from ..network.norms import BatchNorm
 from ..reference import FloatLaw
 from ..throttle import Datapath, StepRecord
 from . import estimators, hessian, measures
@@ -22,7 +23,7 @@ from .batching import Batches
 from .distortion import CAUSES, budget
 from .estimators import NoiseWatch
 from .history import FitHistory
-from .lint import TrainingWarning, lints
+from .lint import TrainingWarning, idle_biases, lints
 from .loop import Loop, Model, Moved, Row, Step
 from .published import PublishedThrottle, norm
 from .schedules import Schedule
@@ -103,7 +104,7 @@ class MeasuredLoop(Loop, Stateful):
         if reference is None:
             return
         teacher = numbers("reference_A", reference).astype(np.float64)
-        shape = (self.model.output_shape[0], self.model.input_shape[0])
+        shape = (self.model.output_shape[0], math.prod(self.model.input_shape))
         if teacher.shape != shape:
             raise ValueError(f"reference_A must have shape (outputs, inputs) = {shape}, not {teacher.shape}")
         if not np.isfinite(teacher).all():
@@ -136,6 +137,8 @@ class MeasuredLoop(Loop, Stateful):
             )
             for unit in units
         ]
+        if self.codes:
+            found.append(idle_biases(self.layers))
         for message in dict.fromkeys(message for of_unit in found for message in of_unit):
             self.warn(message)
 
@@ -155,9 +158,7 @@ class MeasuredLoop(Loop, Stateful):
         row |= measures.sharpness(self.layers, x, y, self.loss, self.hessian, self.quantisers)
         along = None if self.hessian == "none" else self.state.curvatures.direction
         row["curvature_true"] = measures.curvature_along(self.layers, x, y, self.loss, along, self.quantisers)
-        row["forward_gain_spectral"] = math.prod(
-            measures.spectral_norm(layer.params["kernel"]) for layer in self.layers if isinstance(layer, Dense)
-        )
+        row["forward_gain_spectral"] = measures.forward_gain(self.layers)
         return row
 
     def _after(self, row: Row, moved: Moved) -> Row:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..formats import Fixed
+from ..network.images import Conv2D
 from ..network.layers import Dense, Layer, Variable, parameters
-from ..network.losses import Loss
+from ..network.losses import Loss, Squares
 from ..network.precision import rail_stats
 from ..network.quantisers import Segment
 from . import hessian
@@ -87,8 +88,8 @@ def rails(
 def sharpness(layers: Sequence[Layer], x: Array, y: Array, loss: Loss, kind: str, quantisers: Mapping[str, Any] | None) -> Row:
     """The extreme eigenvalues of the loss's Hessian at the weights that the layers hold; NaN where they are not computed.
 
-    One bias-free Dense has the Hessian of its unquantised inputs whatever its weights are; ``autodiff_lambda_max`` is that of the
-    computation as it is, straight through the quantisers.
+    Under squares one bias-free Dense has the Hessian of its unquantised inputs whatever its weights are;
+    ``autodiff_lambda_max`` is that of the computation as it is, straight through the quantisers.
 
     Args:
         kind: ``none``, ``analytic``, ``exact`` or ``lanczos``.
@@ -105,7 +106,7 @@ def sharpness(layers: Sequence[Layer], x: Array, y: Array, loss: Loss, kind: str
             matrix = hessian.exact(layers, x, y, loss, quantisers=quantisers)
             found = hessian.extremes(np.linalg.eigvalsh(matrix)) if np.isfinite(matrix).all() else None
         made["autodiff_lambda_max"] = math.nan if found is None else found.lambda_max
-    if len(layers) == 1 and isinstance(layers[0], Dense) and not layers[0].use_bias:
+    if len(layers) == 1 and isinstance(layers[0], Dense) and not layers[0].use_bias and isinstance(loss, Squares):
         fits = float(np.abs(x).max()) < LARGEST_INPUT
         found = hessian.extremes(hessian.analytic(x, layers[0].units, loss.name)) if fits else None
     if found is not None:
@@ -148,6 +149,13 @@ def _alignment(along: float, actual: float, raw: float, eps: float) -> dict[str,
         "update_angle_rad": math.acos(cosine) if math.isfinite(cosine) else math.nan,
         "update_radius_ratio": ratio,
     }
+
+
+def forward_gain(layers: Sequence[Layer]) -> float:
+    """The product of the largest singular values of the Dense kernels; NaN with a convolution, whose kernel is not its matrix."""
+    if any(isinstance(layer, Conv2D) for layer in layers):
+        return math.nan
+    return math.prod(spectral_norm(layer.params["kernel"]) for layer in layers if isinstance(layer, Dense))
 
 
 def spectral_norm(kernel: Array) -> float:

@@ -1,7 +1,8 @@
-"""Models of blocks of Dense, activation and batch normalisation, trained by the loops beside this file."""
+"""Models, chains of layers that the loops beside this file train: given ones, or blocks of Dense and its companions."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,7 +12,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..network import layers as chain
 from ..network.checks import matrix, numbers, switches
-from ..network.layers import KINDS, Activation, BatchNorm, Dense, Layer
+from ..network.layers import KINDS, Activation, Dense, Layer
+from ..network.losses import LOSSES
+from ..network.norms import BatchNorm
 from ..network.optimisers import Optimiser, make
 from ..network.precision import PrecisionDict, ensure_precision_dict
 from ..network.quantisers import layer_quantisers
@@ -26,7 +29,8 @@ from .schedules import make as make_schedule
 
 Array = NDArray[Any]
 
-LOSS_NAMES = {"mse": "keras_mse", "keras_mse": "keras_mse", "half_mse": "half_mse"}
+LOSS_NAMES = {"mse": "keras_mse", **{name: name for name in LOSSES}}
+"""What a model's loss may be called, and the ``loss_mode`` that it is."""
 
 
 class Dataset(Protocol):
@@ -48,7 +52,7 @@ class BaseModel:
 
     Args:
         dataset: gives the shapes; anything with ``input_shape`` and ``output_shape``.
-        loss, optimizer: of :meth:`train`: ``mse`` or ``half_mse``; an optimiser's name or one of them.
+        loss, optimizer: of :meth:`train`: ``mse``, ``half_mse`` or ``softmax_cross_entropy``; an optimiser's name or one of them.
         name: shown by :meth:`summary`.
         seed: of the weights. None draws one, which is kept: :meth:`reinitialize_weights` gives the same weights again.
         dtype: float32 or float64, of every tensor.
@@ -78,8 +82,11 @@ class BaseModel:
             raise ValueError(f"dataset must have an input_shape and an output_shape, not {self.dataset!r}")
         self.input_shape = tuple(self.dataset.input_shape[1:])
         self.output_shape = tuple(self.dataset.output_shape[1:])
-        if len(self.input_shape) != 1 or len(self.output_shape) != 1:
-            raise ValueError(f"dataset must hold vectors, not samples of shape {self.input_shape} and {self.output_shape}")
+        if not 1 <= len(self.input_shape) <= 3 or len(self.output_shape) != 1:
+            raise ValueError(
+                f"dataset must hold vectors or images, and vectors to be told, not samples of shape {self.input_shape} and "
+                f"{self.output_shape}"
+            )
         if self.seed is None:
             self.seed = int(np.random.SeedSequence().generate_state(1)[0])
 
@@ -90,11 +97,17 @@ class BaseModel:
         if len(set(names)) != len(names):
             raise ValueError(f"layer names must be unique, not {', '.join(names)}")
         rng = np.random.default_rng(self.seed)
-        width = self.input_shape[0]
+        shape, width = self.input_shape, self.inputs
         for layer in self.layers:
+            shape = layer.take(shape)
             width = layer.build(width, self.dtype, rng)
-        if width != self.output_shape[0]:
-            raise ValueError(f"the last layer must have {self.output_shape[0]} outputs, as the dataset has, not {width}")
+        if shape != self.output_shape:
+            raise ValueError(f"the last layer must have {self.output_shape[0]} outputs, as the dataset has, not {shown(shape)}")
+
+    @property
+    def inputs(self) -> int:
+        """The elements of a row, whatever its shape is."""
+        return math.prod(self.input_shape)
 
     # ---------------------------------------------------------------- weights
 
@@ -156,14 +169,14 @@ class BaseModel:
 
     def summary(self) -> str:
         """Print, and return, a table of the layers."""
-        rows, width = [("layer", "type", "output", "parameters")], self.input_shape[0]
+        rows, shape = [("layer", "type", "output", "parameters")], self.input_shape
         for layer in self.layers:
-            width = layer.output_width(width)
+            shape = layer.take(shape)
             count = sum(value.size for value in layer.params.values())
-            rows.append((layer.name, type(layer).__name__, f"(rows, {width})", f"{count:,}"))
+            rows.append((layer.name, type(layer).__name__, f"(rows, {shown(shape)})", f"{count:,}"))
         rows.append(("total", "", "", f"{self.theta.size:,}"))
         sizes = [max(len(row[i]) for row in rows) for i in range(4)]
-        lines = [f"{self.name}: input model_input (rows, {self.input_shape[0]}), {np.dtype(self.dtype)}, seed {self.seed}"]
+        lines = [f"{self.name}: input model_input (rows, {shown(self.input_shape)}), {np.dtype(self.dtype)}, seed {self.seed}"]
         lines += ["  ".join(cell.ljust(size) for cell, size in zip(row, sizes, strict=True)).rstrip() for row in rows]
         text = "\n".join(lines)
         print(text)
@@ -175,7 +188,7 @@ class BaseModel:
         """The outputs (rows, outputs) for inputs (rows, inputs), with moving statistics, through the quantisers if given."""
         precision = ensure_precision_dict(precision_dict)
         quantisers = layer_quantisers(self.layers, precision) if precision else None
-        inputs = matrix("X", X, self.input_shape[0], self.dtype)
+        inputs = matrix("X", X, self.inputs, self.dtype, self.input_shape)
         return chain.forward(self.layers, inputs, training=False, quantisers=quantisers)[0]
 
     def train(
@@ -205,7 +218,8 @@ class BaseModel:
         batches = Batches(
             X,
             Y,
-            widths=(self.input_shape[0], self.output_shape[0]),
+            widths=(self.inputs, self.output_shape[0]),
+            shape=self.input_shape,
             dtype=self.dtype,
             epochs=epochs,
             batch_size=batch_size,
@@ -234,6 +248,7 @@ class LinearBlockModel(BaseModel):
         num_hidden: the units of each block.
         activation: of every block, one of the layers' kinds; None for none.
         use_batchnorm, use_bias: of every block; the bare Dense has a bias as the others have.
+        gain_from_one: of the batch normalisations.
         head: let the bare Dense follow even if the last block is as wide as the data, whose activation would else come last.
     """
 
@@ -243,13 +258,14 @@ class LinearBlockModel(BaseModel):
     use_bias: bool = True
     name: str = "LinearBlockModel"
     head: bool = False
+    gain_from_one: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         given: Any = self.num_hidden
         if not isinstance(given, Sequence) or isinstance(given, str):
             raise ValueError(f"num_hidden must be a list of widths, not {self.num_hidden!r}")
-        switches(use_batchnorm=self.use_batchnorm, use_bias=self.use_bias, head=self.head)
+        switches(use_batchnorm=self.use_batchnorm, use_bias=self.use_bias, head=self.head, gain_from_one=self.gain_from_one)
         if self.activation is not None and (not isinstance(self.activation, str) or self.activation not in KINDS):
             raise ValueError(f"activation must be None or one of {', '.join(KINDS)}, not {self.activation!r}")
         for i, units in enumerate(self.num_hidden):
@@ -261,8 +277,50 @@ class LinearBlockModel(BaseModel):
             if self.activation is not None:
                 self.layers.append(Activation(f"activation{i}", self.activation))
             if self.use_batchnorm:
-                self.layers.append(BatchNorm(f"batchnorm{i}"))
+                self.layers.append(BatchNorm(f"batchnorm{i}", gain_from_one=self.gain_from_one))
         outputs = self.output_shape[0]
         if self.head or not self.num_hidden or self.num_hidden[-1] != outputs:
             self.layers.append(Dense(f"dense{len(self.num_hidden)}", outputs, self.use_bias))
         self.build()
+
+
+@dataclass(eq=False)
+class Sequential(BaseModel):
+    """The layers that are given, one behind the other; they are this model's from then on.
+
+    Args:
+        chain: the layers, each with a name of its own.
+        shape: of a row of the data, where that is kept flat: (height, width, channels) of an image, channels fastest.
+
+    Raises:
+        ValueError: a layer that cannot have what the one before it gives, or that has been built for another model; outputs that
+            are not the dataset's.
+    """
+
+    chain: Sequence[Layer] = ()
+    shape: tuple[int, ...] | None = None
+    name: str = "Sequential"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.chain, (list, tuple)):
+            raise ValueError(f"chain must be a list of layers, not {self.chain!r}")
+        if self.shape is not None:
+            if not isinstance(self.shape, (list, tuple)):
+                raise ValueError(f"shape must be that of a row, such as (8, 8, 1), not {self.shape!r}")
+            shape = tuple(whole("shape", size, 1) for size in self.shape)
+            if not 1 <= len(shape) <= 3 or math.prod(shape) != self.inputs:
+                raise ValueError(f"shape must be that of rows of {self.inputs} elements, not {self.shape}")
+            self.input_shape = shape
+        for layer in self.chain:
+            if not isinstance(layer, Layer):
+                raise ValueError(f"chain must hold layers, not {layer!r}")
+            if layer.width is not None:
+                raise ValueError(f"chain must hold layers of no other model, not {layer.name}, which has been built")
+        self.layers = list(self.chain)
+        self.build()
+
+
+def shown(shape: tuple[int, ...]) -> str:
+    """``8, 8, 1``."""
+    return ", ".join(map(str, shape))

@@ -1,21 +1,30 @@
-"""The unit of a model whose layers have formats of their own: shards, one for each stretch of equal formats, under one law."""
+"""The unit of a model whose layers have formats of their own, under one law: segments of one unit, or shards."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import ThrottleConfig
+from ..config import LIMITS, MAX_FORMAT_WIDTH, ThrottleConfig
+from ..formats import Fixed
 from ..network.layers import Layer, Variable, variables
 from ..network.precision import PrecisionDict, ensure_precision_dict
 from ..network.quantisers import STORAGE
-from ..rounding import quantise
+from ..rounding import quantise, values
+from ..segments import MOST_SCALE, Segment, slices
 from ..sharded import ShardedThrottle
 from ..throttle import Datapath, Throttle
 from ..widths import Grids
+
+GRIDS = ("gradient", "weight", "update")
+"""The formats that a variable has."""
+
+OF_SEGMENTS = ("entries", "scale_max", "capacity")
+"""Settings that a unit without segments has not."""
 
 
 class Model(Protocol):
@@ -28,42 +37,124 @@ class Model(Protocol):
     def theta(self) -> NDArray[Any]: ...
 
 
+class Formats(NamedTuple):
+    """What a precision says of one variable: the formats of its gradients, its weights and its updates."""
+
+    variable: Variable
+    gradient: Fixed
+    weight: Fixed
+    update: Fixed
+
+    @property
+    def elements(self) -> int:
+        return int(self.variable.place.stop - self.variable.place.start)
+
+
+def formats_for(model: Model, precision: PrecisionDict | dict[str, Any]) -> list[Formats]:
+    """The formats of each variable, in the order of theta.
+
+    A kernel has the layer's ``weight``, a bias its ``bias``, other variables its ``value``; ``gradient`` and ``update`` are the
+    layer's.
+
+    Raises:
+        ValueError: a variable without a format, by layer and field.
+    """
+    formats = ensure_precision_dict(precision)
+    if formats is None:
+        raise ValueError("precision must name formats, not None: float has no hardware")
+    formats.validate([layer.name for layer in model.layers])
+    found = []
+    for variable in variables(model.layers):
+        own = {}
+        for field, of_layer in (("gradient", "gradient"), ("weight", STORAGE.get(variable.name, "value")), ("update", "update")):
+            fmt = formats.dtype(variable.layer, of_layer)
+            if fmt is None:
+                raise ValueError(
+                    f"precision of {variable.layer}.{of_layer} must be a format, not None: {variable.layer}/{variable.name} "
+                    "is in hardware"
+                )
+            own[field] = fmt
+        found.append(Formats(variable, **own))
+    return found
+
+
 def configs_for(
     model: Model, precision: PrecisionDict | dict[str, Any], law: str = "stability_margin", **settings: Any
 ) -> list[ThrottleConfig]:
     """The configuration of each stretch of neighbouring variables with equal formats, in the order of theta.
 
-    A kernel has the layer's ``weight``, a bias its ``bias``, other variables its ``value``; ``gradient`` and ``update`` are the
-    layer's. :func:`~kappa_rtl.golden.together.together` makes shards of them, each of which can be exported.
+    :func:`~kappa_rtl.golden.together.together` makes shards of them, each of which can be exported.
 
     Args:
-        precision: names formats for all of them; float has no hardware.
+        precision: names formats for all of them, see :func:`formats_for`; float has no hardware.
         law: a published law, whose parameters are among ``settings``.
         settings: other fields of a configuration, the same for all: ``eta``, ``lanes``, ``direction`` and so on.
 
     Raises:
         ValueError: a variable without a format, by layer and field; or a field that is refused.
     """
-    formats = ensure_precision_dict(precision)
-    if formats is None:
-        raise ValueError("precision must name formats, not None: float has no hardware")
-    formats.validate([layer.name for layer in model.layers])
     found: list[tuple[dict[str, Any], int]] = []
-    for variable in variables(model.layers):
-        own = {}
-        for field, of_layer in (("gradient", "gradient"), ("weight", STORAGE.get(variable.name, "value")), ("update", "update")):
-            own[field] = formats.dtype(variable.layer, of_layer)
-            if own[field] is None:
-                raise ValueError(
-                    f"precision of {variable.layer}.{of_layer} must be a format, not None: {variable.layer}/{variable.name} "
-                    "is in hardware"
-                )
-        size = variable.place.stop - variable.place.start
+    for one in formats_for(model, precision):
+        own = {name: getattr(one, name) for name in GRIDS}
         if found and found[-1][0] == own:
-            found[-1] = (own, found[-1][1] + size)
+            found[-1] = (own, found[-1][1] + one.elements)
         else:
-            found.append((own, size))
+            found.append((own, one.elements))
     return [ThrottleConfig.of_law(law, elements=size, **own, **settings) for own, size in found]
+
+
+def segments_for(
+    model: Model, precision: PrecisionDict | dict[str, Any], law: str = "stability_margin", **settings: Any
+) -> ThrottleConfig | None:
+    """The configuration of one unit with a segment for each variable; None where their formats are not those of one unit.
+
+    They are if all weights have one width and the same modes, and so have all updates, each as far from its weight's grid as the
+    others from theirs; and if no grid is more than seven bits finer than the coarsest. Gradients may be of any formats: they
+    come on grids that hold them, with as many bits as that takes. Where there are more variables than a table may have entries,
+    neighbours of one scale share a segment. No unit has them that takes one pass (``delay``).
+    """
+    found = formats_for(model, precision)
+    if settings.get("delay"):
+        return None
+    coarsest = min(one.weight.fraction_bits for one in found)
+    scales = [one.weight.fraction_bits - coarsest for one in found]
+    same = {(one.weight.finer(-scale), one.update.finer(-scale)) for one, scale in zip(found, scales, strict=True)}
+    if len(same) > 1 or max(scales) > settings.get("scale_max", MOST_SCALE):
+        return None
+    ((weight, update),) = same
+    integer = max(one.gradient.integer_bits + scale for one, scale in zip(found, scales, strict=True))
+    fraction = max(one.gradient.fraction_bits - scale for one, scale in zip(found, scales, strict=True))
+    if integer + fraction > MAX_FORMAT_WIDTH:
+        return None
+    layout = [
+        Segment(one.elements, scale, f"{one.variable.layer}/{one.variable.name}")
+        for one, scale in zip(found, scales, strict=True)
+    ]
+    most = settings.get("entries") or LIMITS["entries"][1]
+    if len(layout) > most:
+        layout = merged(layout)
+    if len(layout) > most:
+        return None
+    return ThrottleConfig.of_law(
+        law,
+        elements=sum(one.elements for one in found),
+        gradient=Fixed(True, integer, fraction),
+        weight=weight,
+        update=update,
+        segments=layout,
+        **settings,
+    )
+
+
+def merged(segments: Sequence[Segment]) -> list[Segment]:
+    """Neighbours of one scale as one segment, which has the first one's name."""
+    made: list[Segment] = []
+    for segment in segments:
+        if made and made[-1].scale == segment.scale:
+            made[-1] = replace(made[-1], elements=made[-1].elements + segment.elements)
+        else:
+            made.append(segment)
+    return made
 
 
 def unit_for(
@@ -76,16 +167,30 @@ def unit_for(
 ) -> Throttle:
     """The golden unit of a model on the formats of its layers, with the model's weights rounded onto them.
 
+    Where the variables have one format it is a plain unit, unless ``settings`` ask for room for other networks; where they differ
+    in their binary points alone, one unit with a segment for each (:func:`segments_for`), which is one piece of hardware; else
+    shards, a stretch of equal formats each.
+
     Args:
         model, precision, law, settings: see :func:`configs_for`.
         motion: in the place of the default, which is ``intended`` where formats differ.
+
+    Raises:
+        ValueError: as :func:`configs_for`; or room for segments where it takes shards.
     """
-    configs, theta = configs_for(model, precision, law, **settings), np.asarray(model.theta, np.float64)
-    slices = np.split(theta, np.cumsum([config.elements for config in configs])[:-1])
-    starts = [quantise(part, config.grids.weight, "weights") for part, config in zip(slices, configs, strict=True)]
-    if len(configs) == 1:
+    plain = {name: value for name, value in settings.items() if name not in OF_SEGMENTS}
+    configs, theta = configs_for(model, precision, law, **plain), np.asarray(model.theta, np.float64)
+    if len(configs) == 1 and plain == settings:
         config = configs[0] if motion is None else configs[0].replace(motion=motion)
-        return Throttle(config, starts[0], codes=True)
+        return Throttle(config, first_weights(theta, config))
+    laid = segments_for(model, precision, law, **settings)
+    if laid is not None:
+        laid = laid if motion is None else laid.replace(motion=motion)
+        return Throttle(laid, first_weights(theta, laid))
+    for name in settings.keys() - plain.keys():
+        raise ValueError(f"{name} must not be given for formats that take shards, which have no segments, not {settings[name]!r}")
+    parts = np.split(theta, np.cumsum([config.elements for config in configs])[:-1])
+    starts = [quantise(part, config.grids.weight, "weights") for part, config in zip(parts, configs, strict=True)]
     return ShardedThrottle(configs, starts, codes=True, motion=motion)
 
 
@@ -96,13 +201,30 @@ def grids_of(unit: Datapath, model_variables: Sequence[Variable]) -> list[Grids]
         ValueError: a variable lies in shards of different formats.
     """
     parts: Sequence[ThrottleConfig] = getattr(unit, "parts", [unit.config])
-    ends = np.cumsum([part.elements for part in parts])
+    sizes, grids = [part.elements for part in parts], [part.grids for part in parts]
+    if unit.config.segments:
+        sizes = [segment.elements for segment in unit.config.segments]
+        grids = [unit.config.grids_at(segment.scale) for segment in unit.config.segments]
+    ends = np.cumsum(sizes)
     found = []
     for variable in model_variables:
         first, last = (int(np.searchsorted(ends, at, side="right")) for at in (variable.place.start, variable.place.stop - 1))
-        if last >= len(parts):
+        if last >= len(grids):
             raise ValueError(f"throttle must have as many elements as the model, not {ends[-1]}")
-        if any(part.grids != parts[first].grids for part in parts[first : last + 1]):
-            raise ValueError(f"throttle must have {variable.layer}/{variable.name} in shards of one format")
-        found.append(parts[first].grids)
+        if any(own != grids[first] for own in grids[first : last + 1]):
+            kind = "segments of one scale" if unit.config.segments else "shards of one format"
+            raise ValueError(f"throttle must have {variable.layer}/{variable.name} in {kind}")
+        found.append(grids[first])
     return found
+
+
+def first_weights(theta: NDArray[Any], config: ThrottleConfig) -> NDArray[np.float64]:
+    """Weights as real values on the grids of a unit, those of a segment on its own, rounded once and within its rails."""
+    vector = np.asarray(theta, np.float64)
+    if not config.segments:
+        return values(quantise(vector, config.grids.weight, "weights"), config.grids.weight)
+    parts = []
+    for segment, place in slices(config.segments):
+        grid = config.grids_at(segment.scale).weight
+        parts.append(values(quantise(vector[place], grid, "weights"), grid))
+    return np.concatenate(parts)

@@ -70,6 +70,7 @@ class AxiThrottle(wiring.Component):
     def __init__(self, config: ThrottleConfig, frames: str = "drop", bus_clock: bool = False) -> None:
         if frames not in FRAMES:
             raise ValueError(f"frames must be one of {', '.join(FRAMES)}, not {frames!r}")
+        config.refuse_segments("on a bus, whose frames are of one length")
         self.config, self.frames, self.bus_clock = config, frames, bus_clock
         self.registers = throttle_map(config, frames)
         self.steps = Steps(config, self.registers)

@@ -116,7 +116,7 @@ class GuardedMemory(wiring.Component):
 
 def unit_memory(config: ThrottleConfig, bits: int) -> BlockMemory | GuardedMemory:
     """A memory for the beats of a vector with so many bits an element, guarded if the configuration asks for it."""
-    width, depth = config.lanes * bits, max(2, config.beats)
+    width, depth = config.lanes * bits, max(2, config.words)
     return GuardedMemory(width, depth, lanes=config.lanes, words=config.beats) if config.parity else BlockMemory(width, depth)
 
 

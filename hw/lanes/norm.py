@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal, signed, unsigned
+from amaranth.hdl import Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -20,7 +20,8 @@ class SumOfSquares(wiring.Component):
     the sum of squares where nothing is subtracted.
 
     Pipeline: difference, operand, square, the square away from the multiplier's block, a level of the adder tree a stage,
-    accumulator. Lanes from ``tail`` on count as zero in the last beat.
+    accumulator. Lanes from ``tail`` on count as zero in the last beat. With ``shift_bits`` a beat brings ``shift``, and its sum
+    is shifted up by twice as many bits before it is accumulated: a stage for each bit, behind the adder tree.
 
     Args:
         lanes: L, elements a beat, 1..32.
@@ -29,22 +30,33 @@ class SumOfSquares(wiring.Component):
         tail: elements in the last beat, 1..L.
         either: the subtrahend is ``subtrahend | other``.
         projects: products of the difference with the minuend are summed, not squares.
+        shift_bits: bits of a beat's ``shift``; 0 for no such field.
 
     Latency: :attr:`latency` cycles from the last beat to the sum. Throughput: a beat a cycle; after the last beat none
     is accepted until the sum was taken. Reset: idle, sum 0.
     """
 
     def __init__(
-        self, *, lanes: int, width: int, energy_bits: int, tail: int | None = None, either: bool = False, projects: bool = False
+        self,
+        *,
+        lanes: int,
+        width: int,
+        energy_bits: int,
+        tail: int | None = None,
+        either: bool = False,
+        projects: bool = False,
+        shift_bits: int = 0,
     ) -> None:
         self.lanes, self.width, self.energy_bits = lanes, width, energy_bits
-        self.either, self.projects = either, projects
+        self.either, self.projects, self.shift_bits = either, projects, shift_bits
         self.tail = lanes if tail is None else tail
         operand = data.ArrayLayout(signed(width), lanes)
         operands = dict.fromkeys(("minuend", "subtrahend", "other") if either else ("minuend", "subtrahend"), operand)
         super().__init__(
             {
-                "i": In(stream.Signature(data.StructLayout({**operands, "last": 1}))),
+                "i": In(
+                    stream.Signature(data.StructLayout({**operands, "last": 1} | ({"shift": shift_bits} if shift_bits else {})))
+                ),
                 "o": Out(stream.Signature(signed(energy_bits + 1) if projects else unsigned(energy_bits))),
                 "soon": Out(1),
             }
@@ -54,7 +66,8 @@ class SumOfSquares(wiring.Component):
     def latency(self) -> int:
         """Cycles from accepting the last beat to offering the sum."""
         difference, behind_the_block, accumulator = 1, 1, 1
-        return difference + Multiplier.latency + behind_the_block + (self.lanes - 1).bit_length() + accumulator
+        tree = (self.lanes - 1).bit_length()
+        return difference + Multiplier.latency + behind_the_block + tree + self.shift_bits + accumulator
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -105,6 +118,20 @@ class SumOfSquares(wiring.Component):
                 m.d.sync += odd.eq(terms[-1])
                 sums.append(odd)
             terms, level = sums, level + 1
+
+        if self.shift_bits:
+            shift: Value = self.i.payload.shift
+            for stage in range(self.latency - 1 - self.shift_bits):  # beside the data, to where the tree ends
+                later = Signal(self.shift_bits, name=f"shift{stage}", reset_less=True)
+                m.d.sync += later.eq(shift)
+                shift = later
+            for bit in range(self.shift_bits):
+                moved = Signal(number(len(terms[0]) + (2 << bit)), name=f"aligned{bit}", reset_less=True)
+                m.d.sync += moved.eq(Mux(shift[0], terms[0] << (2 << bit), terms[0]))
+                terms = [moved]
+                rest = Signal(max(1, self.shift_bits - 1 - bit), name=f"shift_rest{bit}", reset_less=True)
+                m.d.sync += rest.eq(shift[1:])
+                shift = rest
 
         total = Signal(self.o.payload.shape(), reset_less=True)
         whole = Signal()

@@ -40,6 +40,9 @@ class Update(wiring.Component):
     ``joined`` must be zero, and ``word`` is the weight. ``empty`` says that no beat is offered, from a register beside that of
     ``o.valid``: for logic that shall not wait for what all lanes wait for.
 
+    With segments a beat brings ``outside``, the lanes beyond its segment, which give zeros in the place of those beyond the tail;
+    and ``shift``, which goes through unchanged.
+
     Latency: :attr:`latency` cycles. Throughput: a beat a cycle. Reset: empty, the generators at their seeds.
     """
 
@@ -55,9 +58,11 @@ class Update(wiring.Component):
         flags = vector(unsigned(1))
         residual = {"residual": vector(signed(config.residual_bits))} if config.residual_bits else {}
         self.word = signed(max(g.width, w.width) if joins else w.width)
+        tags = {"outside": unsigned(lanes), "shift": unsigned(config.scale_max.bit_length())} if config.segments else {}
+        entering = {"direction": direction, "weight": weight, **residual, "last": 1} | tags
         super().__init__(
             {
-                "i": In(stream.Signature(data.StructLayout({"direction": direction, "weight": weight, **residual, "last": 1}))),
+                "i": In(stream.Signature(data.StructLayout(entering))),
                 "step": In(step.width),
                 "o": Out(
                     stream.Signature(
@@ -73,6 +78,7 @@ class Update(wiring.Component):
                             }
                             | ({"overflowed": flags} if self.hides else {})
                             | ({"word": vector(self.word)} if joins else {})
+                            | ({"shift": tags["shift"]} if tags else {})
                         )
                     )
                 ),
@@ -122,6 +128,19 @@ class Update(wiring.Component):
             with m.If(self.idle):
                 m.d.sync += last.eq(0)
 
+        if config.segments:
+            outside = [Signal(config.lanes, name=f"outside{i}", reset_less=True) for i in range(self.latency - 1)]
+            shifts = [Signal.like(self.i.payload.shift, name=f"shift{i}", reset_less=True) for i in range(self.latency)]
+            with m.If(advance):
+                m.d.sync += [
+                    Cat(outside).eq(Cat(self.i.payload.outside, outside)),
+                    Cat(shifts).eq(Cat(self.i.payload.shift, shifts)),
+                ]
+            if self.joins:
+                with m.If(self.idle):
+                    m.d.sync += Cat(outside).eq(0)
+            m.d.comb += self.o.payload.shift.eq(shifts[-1])
+
         for lane in range(config.lanes):
             out, advance = self.o.payload, advances[lane // 2]
 
@@ -129,14 +148,14 @@ class Update(wiring.Component):
                 return Signal(shape, name=f"{name}{lane}", reset_less=True, init=init)
 
             weights = [stage(signed(w.width), f"weight_{i}_") for i in range(self.latency)]
-            product = Signal(signed(widths.product.signed_bits - self._merged), name=f"product{lane}")
-            raised = stage(signed(y.width if self._clips_one else widths.rounded.signed_bits), "raised")
+            product = Signal(signed(widths.product.signed_bits - self.merged), name=f"product{lane}")
+            raised = stage(signed(y.width if self.clips_one else widths.rounded.signed_bits), "raised")
             negative = stage(1, "negative")
-            guard, sticky = stage(1, "guard"), stage(max(1, -(-(self._shift - 1) // 4)), "sticky")
+            guard, sticky = stage(1, "guard"), stage(max(1, -(-(self.shift - 1) // 4)), "sticky")
             rounded = Signal(signed(widths.rounded.signed_bits), name=f"rounded{lane}")
             inexact = Signal(name=f"inexact{lane}")
             was_inexact = stage(1, "was_inexact")
-            update = stage(signed(y.width), "update", init=self._rail or 0)
+            update = stage(signed(y.width), "update", init=self.rail or 0)
             saturated = [stage(1, f"saturated_{i}_") for i in range(3)]
             swallowed = [stage(1, f"swallowed_{i}_") for i in range(1, 3)]
             summed = stage(signed(w.width if self._sums_words else widths.moved.signed_bits), "summed")
@@ -167,21 +186,21 @@ class Update(wiring.Component):
                 m.d.comb += generator.enable.eq(advance & valid[self.latency - len(PIPELINE)])
                 draw = generator.o
             # A tie is rounded up, and a cycle later its lowest bit is cleared: so `sticky` stays out of the carry chain.
-            even = y.rounding is Rounding.NEAREST_EVEN and self._shift > 0
+            even = y.rounding is Rounding.NEAREST_EVEN and self.shift > 0
             m.d.comb += [
                 inexact.eq(guard | sticky.any()),
                 rounded.eq(raised),
                 # Where a word is one bit too narrow for its value the sign is known otherwise: from the product's sign, and for
                 # the sum from those of both summands.
-                rounded[-1].eq(raised[-1] & negative if self._clips_one else raised[-1]),
+                rounded[-1].eq(raised[-1] & negative if self.clips_one else raised[-1]),
                 moved.eq(summed),
                 moved[-1].eq(majority(weights[-2][-1], updates[-2][-1], summed[-1]) if self._sums_words else summed[-1]),
             ]
             if even:
                 m.d.comb += rounded[0].eq(raised[0] & ~(guard & ~sticky.any()))
-            dropped = extended(product, max(0, self._shift))[: max(0, self._shift)]
+            dropped = extended(product, max(0, self.shift))[: max(0, self.shift)]
             fitted, beyond = fit(rounded, y)
-            if self._rail is not None:
+            if self.rail is not None:
                 fitted = rounded
             on_weight_grid = self._to_weight_grid(m, f"sum{lane}", weights[-3], update)
             resolved, spilled = fit(moved, w)
@@ -195,12 +214,12 @@ class Update(wiring.Component):
                 m.d.comb += out.overflowed[lane].eq(overflowed)
                 leaves.append(overflowed)
             if residual_bits:
-                of_product = [stage(signed(self._below + 1), f"dropped_{i}_") for i in range(3)]
+                of_product = [stage(signed(self.below + 1), f"dropped_{i}_") for i in range(3)]
                 kept = stage(signed(residual_bits), "kept")
                 with m.If(advance):
                     m.d.sync += [
                         of_product[0].eq(self._dropped_of_product(product)),
-                        of_product[1].eq(Cat(of_product[0][:-1], of_product[0][-1] ^ (rounded[0] if self._shift > 0 else 0))),
+                        of_product[1].eq(Cat(of_product[0][:-1], of_product[0][-1] ^ (rounded[0] if self.shift > 0 else 0))),
                         of_product[2].eq(of_product[1]),
                         kept.eq(self._kept(of_product[-1], self._dropped_of_sum(weights[-2], updates[-2], moved))),
                     ]
@@ -221,12 +240,15 @@ class Update(wiring.Component):
                     summed.eq(on_weight_grid),
                     new.eq(resolved),
                 ]
-                if lane >= config.tail:
+                if config.segments:
+                    with m.If(outside[-1][lane]):
+                        m.d.sync += [word.eq(0) for word in leaves]
+                elif lane >= config.tail:
                     with m.If(last[-2]):
                         m.d.sync += [word.eq(0) for word in leaves]
-            if self._rail is not None:  # a constant, which costs no logic: it is the register's own set or reset
+            if self.rail is not None:  # a constant, which costs no logic: it is the register's own set or reset
                 with m.If((empty | self.o.ready) & beyond):
-                    m.d.sync += update.eq(self._rail)
+                    m.d.sync += update.eq(self.rail)
             if self.joins:
                 with m.If(self.idle):
                     m.d.sync += [summed.eq(0), weights[-2].eq(0)]
@@ -242,7 +264,7 @@ class Update(wiring.Component):
 
     def _to_update_grid(self, product: Value, draw: Value) -> Value:
         """The exact product rounded to the update grid. For nearest-even a tie goes up here, and is made even a cycle later."""
-        shift, rounding = self._shift, self.config.grids.update.rounding
+        shift, rounding = self.shift, self.config.grids.update.rounding
         if shift <= 0:
             return product << -shift
         product = extended(product, shift + 1)
@@ -261,13 +283,13 @@ class Update(wiring.Component):
         return inexact | saturated  # these modes may turn into zero what rounding did not
 
     @property
-    def _rail(self) -> int | None:
+    def rail(self) -> int | None:
         """The one rail that products can be clipped to, if it is only one; with residuals it is both."""
         rounded = self.config.widths.rounded
         return None if self.config.residual_bits else only_rail(self.config.grids.update, rounded.low, rounded.high)
 
     @property
-    def _clips_one(self) -> bool:
+    def clips_one(self) -> bool:
         """Whether a rounded product can leave the word of y only by being its upper rail plus one.
 
         Then the word is enough for it, as the product's sign tells that number from the lower rail, which has the same bits.
@@ -314,14 +336,14 @@ class Update(wiring.Component):
         return self.config.grids.weight.fraction_bits + self.config.residual_bits
 
     @property
-    def _below(self) -> int:
+    def below(self) -> int:
         """How many bits of a product below the update's ulp can reach the new e: those on the grids of e and of the sum."""
         widths = self.config.widths
         reach = max(widths.common_fraction, self._residual_fraction)
         return max(0, widths.update_shift - max(0, widths.product_fraction - reach))
 
     @property
-    def _merged(self) -> int:
+    def merged(self) -> int:
         """How many of the exact sum's lowest bits are merged into the one above them.
 
         They lie below all that can reach the new e: all that matters is whether one of them is set, as in a sticky bit.
@@ -329,17 +351,17 @@ class Update(wiring.Component):
         config, widths = self.config, self.config.widths
         if not config.residual_bits or config.stochastic:
             return 0
-        return max(0, min(widths.update_shift - self._below, widths.update_shift - 1) - 1)
+        return max(0, min(widths.update_shift - self.below, widths.update_shift - 1) - 1)
 
     @property
-    def _shift(self) -> int:
+    def shift(self) -> int:
         """How many bits of the word that is rounded lie below the update's grid."""
-        return self.config.widths.update_shift - self._merged
+        return self.config.widths.update_shift - self.merged
 
     def _with_residual(self, product: Value, residual: Value) -> Value:
         """The exact sum of a product and its e, its lowest bits merged."""
         d, step = self.config.grids.direction, self.config.grids.step
-        fraction, merged = self.config.widths.product_fraction, self._merged
+        fraction, merged = self.config.widths.product_fraction, self.merged
         product = product[: d.width + step.width].as_signed()  # all of -direction * step
         exact = (product << fraction - d.fraction_bits - step.fraction_bits) + (residual << fraction - self._residual_fraction)
         return Cat(exact[: merged + 1].any(), exact[merged + 1 :]).as_signed() if merged else exact
@@ -350,10 +372,10 @@ class Update(wiring.Component):
         The product is rounded to its floor or to one more. Its bits below the grid, with the grid's lowest bit as the sign, are
         what is dropped if the rounded product is even; if it is odd the sign has to be inverted, once it is known.
         """
-        shift = self._shift
+        shift = self.shift
         if shift <= 0:
             return Const(0, signed(1))
-        return extended(product, shift + 1)[shift - self._below : shift + 1].as_signed()
+        return extended(product, shift + 1)[shift - self.below : shift + 1].as_signed()
 
     def _dropped_of_sum(self, weight: Value, update: Value, moved: Value) -> Value:
         """What rounding the sum dropped, in the same way: here the rounded sum is known."""
@@ -366,7 +388,7 @@ class Update(wiring.Component):
     def _kept(self, of_product: Value, of_sum: Value) -> Value:
         """The new e: all that was dropped, rounded down to the grid of e, and saturated."""
         config, bits = self.config, self.config.residual_bits
-        product_fraction = config.grids.update.fraction_bits + self._below
+        product_fraction = config.grids.update.fraction_bits + self.below
         sum_fraction = config.widths.common_fraction
         fraction = max(product_fraction, sum_fraction, self._residual_fraction)
         total = (of_product << fraction - product_fraction) + (of_sum << fraction - sum_fraction)

@@ -77,6 +77,13 @@ def blocks(
             f"core, {what}, {WHOLE} lanes": (partial(Throttle, whole.replace(**options)), lambda c: f"2 N/L + {c.overhead}")
             for what, options in ALONG.items()
         },
+        **({} if config.segments else without_segments(whole)),
+    }
+
+
+def without_segments(whole: ThrottleConfig) -> dict[str, tuple[Callable[[], wiring.Component], Callable[[Any], str]]]:
+    """The units that take none."""
+    return {
         **{
             f"core of one pass, {what}, {WHOLE} lanes": (
                 partial(OnePass, whole.replace(delay=1, **options)),

@@ -91,6 +91,9 @@ def target_of(name: str) -> Target:
 CONSTRAINTS = "set_driving_cell INVX2\nset_load 0.05\n"
 """With a driver and a load Yosys' mapper sizes gates and buffers nets of many sinks."""
 
+MAPPING = ("dfflibmap -liberty cells.lib", "abc -liberty cells.lib -constr cells.constr -D 4000", "opt_clean")
+"""Yosys' commands from its own gates to those of a cell library."""
+
 
 def _recipe(target: Target, top: str, options: str = "") -> list[str]:
     """Yosys commands from a design to the target's cells."""
@@ -99,7 +102,7 @@ def _recipe(target: Target, top: str, options: str = "") -> list[str]:
         apart = [f"setattr -mod -set keep_hierarchy 1 {target.keeps}"]
         steps = [*apart, *steps, f"setattr -mod -unset keep_hierarchy {target.keeps}", "flatten"]
     if not target.size:
-        steps += ["dfflibmap -liberty cells.lib", "abc -liberty cells.lib -constr cells.constr -D 4000", "opt_clean"]
+        steps += MAPPING
     return steps
 
 

@@ -144,6 +144,7 @@ TARGETS = {
         Target("osu018", "synth -flatten", "um2", ff="DFF.*", block={".*_memory": 1}),
     )
 }
+"""The targets that are known, by name."""
 
 
 @dataclass(frozen=True)

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, ResetSignal, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ...golden.config import Source, ThrottleConfig
 from ...golden.registers import COUNTER_BITS
 from ..lanes.counters import FOUND as FOUND
-from ..lanes.counters import Counters, counted, flags, ones, summed
+from ..lanes.counters import Counters, counted
 from ..lanes.norm import SumOfSquares
-from ..lanes.rounding import rails
 from ..lanes.update import Update
 from ..scalar.decide import Decide
+from .counts import COUNTING as COUNTING
+from .counts import count_lanes, count_steps
 from .ports import core_counters, residual_field, unit_ports, updated_signature, vector
+from .segments import START, Table, both, delayed, tag_layout
 from .watchdog import Watchdog
 
 __all__ = ["StreamingThrottle"]
 
 JOINING = 2
 """Cycles from the core's ports to the lanes' last registers: through these gradients reach the squarers, as new weights do."""
-
-COUNTING = 4
-"""Cycles from the lanes' last registers to the counts: the flags, their sums in fours, the number of a beat, its addition."""
 
 STATES = ("ABSORB", "DECIDE", "STEP", "APPLY", "PUBLISH", "MOTION", "RESTART")
 """The states of every step. Each costs at most a cycle beyond what the step waits for in it."""
@@ -43,7 +42,11 @@ class StreamingThrottle(wiring.Component):
     ``residual_bits`` both streams of the second pass have a field ``residual``: e on the way in, which counts as zero in the
     first step too, and the new e on the way out.
 
-    The lanes of the last beat beyond N are ignored on the way in and zero on the way out. ``constants`` and ``control`` must
+    With segments (``config.segments``) ``layout`` takes a new table of them, whole and right after a reset, which brings the
+    configuration's back. A pass has the beats of the table's segments, each of which begins on a new one.
+
+    The lanes of the last beat beyond N, or of a segment's, are ignored on the way in and zero on the way out. ``constants`` and
+    ``control`` must
     hold steady during a step, ``eps`` and ``on_still`` from the registers of the step before on. ``clear`` zeroes all counters,
     flags and the run of still steps between two steps, or as the registers are taken, after that read; while they are held up
     it does nothing.
@@ -62,10 +65,13 @@ class StreamingThrottle(wiring.Component):
     Reset, at any time: the unit of a first step.
     """
 
-    def __init__(self, config: ThrottleConfig) -> None:
+    def __init__(self, config: ThrottleConfig, tagged: bool = False) -> None:
         self.config = config
         g, w, *_ = config.grids
         lanes = config.lanes
+        # With segments the table is here, or with a unit around the core, which has tagged the beats as they came in.
+        self.table = Table(config) if config.segments and not tagged else None
+        tag = {"tag": tag_layout(config)} if tagged else {}
         self.decide = Decide(config)
         self._make_lanes()
         self.takes = Signal(init=1)  # the pass under way has beats to come
@@ -80,18 +86,21 @@ class StreamingThrottle(wiring.Component):
         super().__init__(
             {
                 "absorb": In(
-                    stream.Signature(data.StructLayout({"gradient": vector(g.width, lanes), "previous": vector(g.width, lanes)}))
+                    stream.Signature(
+                        data.StructLayout({"gradient": vector(g.width, lanes), "previous": vector(g.width, lanes)} | tag)
+                    )
                 ),
                 "apply": In(
                     stream.Signature(
                         data.StructLayout(
                             {"weight": vector(w.width, lanes), "direction": vector(config.grids.direction.width, lanes)}
                             | residual_field(config)
+                            | tag
                         )
                     )
                 ),
             }
-            | unit_ports(config)
+            | {name: port for name, port in unit_ports(config).items() if not (tagged and name == "layout")}
             | {"updated": Out(updated_signature(config, residual=True))}
             | ({"memory_fault": In(1)} if config.parity else {})
         )
@@ -106,11 +115,20 @@ class StreamingThrottle(wiring.Component):
         else:
             self.sum = self._sum(self.update.word.width, self.config.widths.energy, either=True)
         first, second = counted(self.config.every_rail)
-        self.counters = Counters((len(first), len(second)), self.config.lanes, self.config.elements)
+        most = self.config.capacity or self.config.elements  # of this unit, whatever shards there are beside it
+        self.counters = Counters((len(first), len(second)), self.config.lanes, most)
 
-    def _sum(self, width: int, energy_bits: int, **options: bool) -> SumOfSquares:
+    def _sum(self, width: int, energy_bits: int, **options: Any) -> SumOfSquares:
         config = self.config
-        return SumOfSquares(lanes=config.lanes, width=width, energy_bits=energy_bits, tail=config.tail, **options)
+        shift_bits = config.scale_max.bit_length() if config.segments else 0
+        return SumOfSquares(
+            lanes=config.lanes, width=width, energy_bits=energy_bits, tail=self.tail, shift_bits=shift_bits, **options
+        )
+
+    @property
+    def tail(self) -> int:
+        """From which lane on a last beat is ignored; none with segments, whose tags say it for each beat."""
+        return self.config.lanes if self.config.segments else self.config.tail
 
     @property
     def overhead(self) -> int:
@@ -135,7 +153,9 @@ class StreamingThrottle(wiring.Component):
     def _extras(self) -> int:
         """Cycles in states that not every unit has: the watchdog's, and those of the exchange with other shards."""
         look = 1 + self.watchdog.latency if self.watchdog is not None else 0
-        return look + (len(SHARING) if self.config.population is not None else 0)
+        # With segments each pass waits for its first tag, and that may wait for the table to turn back.
+        turning = 2 * (START + self.config.entries) if self.config.segments else 0
+        return look + turning + (len(SHARING) if self.config.population is not None else 0)
 
     @property
     def step_cycles(self) -> int:
@@ -163,17 +183,23 @@ class StreamingThrottle(wiring.Component):
         m.d.sync += [offers.eq(publishes & ~self.counters.more), quiet.eq(~publishes | self.counters.more)]
 
         beat = Signal(range(config.beats + 1))
-        last = beat == config.beats - 1
+        last: Value = beat == config.beats - 1
         # The pass under way, from its first cycle until the other one begins; and pulses with which a pass begins.
         takes, applying, absorbing = self.takes, Signal(), Signal(init=1)
         applies, absorbs = Signal(), Signal()
         # The lanes' ready comes late in the cycle, so it is only the enable of these registers, and no logic follows it. The two
         # pulses come while the lanes are empty, and therefore ready.
+        offered = takes & Mux(applying, self.apply.valid, self.absorb.valid)
+        known: Value | None = None  # whether what is said of the beat that is offered is known, if it may not be
+        if config.segments:
+            last, known = self._look_up(m, offered, applying)
         with m.If(update.i.ready):
-            comes = takes & Mux(applying, self.apply.valid, self.absorb.valid)
-            m.d.sync += [beat.eq(beat + comes), takes.eq((takes & ~(comes & last)) | applies | absorbs)]
+            comes = both(offered, known)
+            goes_on = takes.eq((takes & ~(comes & last)) | applies | absorbs)
+            m.d.sync += goes_on if config.segments else [beat.eq(beat + comes), goes_on]
         with m.If(applies | absorbs):
-            m.d.sync += [beat.eq(0), applying.eq(applies), absorbing.eq(absorbs)]
+            begins = [applying.eq(applies), absorbing.eq(absorbs)]
+            m.d.sync += begins if config.segments else [beat.eq(0), *begins]
         m.d.comb += [
             update.step.eq(status.step_size),
             update.i.payload.direction.eq(self.apply.payload.direction),
@@ -182,9 +208,9 @@ class StreamingThrottle(wiring.Component):
             self.updated.payload.weight.eq(update.o.payload.weight),
             self.updated.payload.update.eq(update.o.payload.update),
             decide.i.payload.eq(Mux(applying, energy_b, energy_a) if shares else self._energy(total.o.payload)),
-            self.absorb.ready.eq(takes & ~applying),
-            self.apply.ready.eq(takes & applying & update.i.ready),
-            update.i.valid.eq(takes & applying & self.apply.valid),
+            self.absorb.ready.eq(both(takes & ~applying, known)),
+            self.apply.ready.eq(both(takes & applying & update.i.ready, known)),
+            update.i.valid.eq(both(takes & applying & self.apply.valid, known)),
             self.updated.valid.eq(update.o.valid),
             update.o.ready.eq(self.updated.ready),
             self.registers.valid.eq(offers),
@@ -221,12 +247,14 @@ class StreamingThrottle(wiring.Component):
             m.d.sync += joined.eq(self.absorb.payload.gradient[lane])
             with m.If(applying):
                 m.d.sync += joined.eq(0)
+            self._mask(m, lane, joined)
             m.d.comb += update.joined[lane].eq(joined)
             if config.intended:
                 self._along(m, lane, joined, applying, hushes)
                 continue
             if self.changes:
                 m.d.sync += Cat(before).eq(Cat(self.absorb.payload.previous[lane], before))
+                self._mask(m, lane, before[0])
                 with m.If(hushes):
                     m.d.sync += before[-1].eq(0)
             m.d.comb += [
@@ -249,7 +277,7 @@ class StreamingThrottle(wiring.Component):
         ended = Signal()  # the new weights of the last beat are counted
         counters = self._count(m, applying, applies, seen, seen_last, ended)
         steps = {name: Signal(COUNTER_BITS, name=name, reset_less=True) for name in core_counters(config) if name not in counters}
-        self._count_steps(m, steps)
+        count_steps(m, self, steps)
         self._publish(m, {"A": energy_a, "B": energy_b} | counters | steps)
         self._watch(m, energy_a, came[-1], update.o.payload.word)
         moved = self._note_motion(m, seen & applying, decide.i.valid & decide.i.ready & applying)
@@ -300,6 +328,38 @@ class StreamingThrottle(wiring.Component):
                 m.next = "ABSORB"
         return m
 
+    def _look_up(self, m: Module, offered: Value, applying: Value) -> tuple[Value, Value | None]:
+        """With segments: whether the beat that is offered is its pass's last, and whether that is known, if it may not be.
+
+        What else is said of the beat goes to the lanes, and to the sum as late as it is summed.
+        """
+        config, update = self.config, self.update
+        known: Value | None = None
+        self._tag: Any = Signal(tag_layout(config), name="tag")
+        if self.table is None:
+            m.d.comb += self._tag.eq(Mux(applying, self.apply.payload.tag, self.absorb.payload.tag))
+        else:
+            m.submodules.table = table = self.table
+            wiring.connect(m, wiring.flipped(self.layout), table.entries)
+            known = table.tags.valid
+            m.d.comb += [
+                table.wanted.eq(offered),
+                table.tags.ready.eq(offered & update.i.ready),
+                self._tag.eq(table.tags.payload),
+            ]
+        m.d.comb += [update.i.payload.outside.eq(self._tag.outside), update.i.payload.shift.eq(self._tag.shift)]
+        if self.sum.shift_bits:
+            late = delayed(m, "entered_shift", self._tag.shift, JOINING)[-1]
+            leaving = late if config.intended else Mux(applying, update.o.payload.shift, late)
+            m.d.comb += self.sum.i.payload.shift.eq(leaving)
+        return self._tag.last, known
+
+    def _mask(self, m: Module, lane: int, word: Signal) -> None:
+        """With segments: a register that takes a lane of the beat that comes in is zero where that lies beyond its segment."""
+        if self.config.segments:
+            with m.If(self._tag.outside[lane]):
+                m.d.sync += word.eq(0)
+
     def _along(self, m: Module, lane: int, joined: Signal, applying: Value, hushes: Value) -> None:
         """Give the sum, with an intended motion, the gradient before and this one, or the direction and nothing.
 
@@ -309,6 +369,7 @@ class StreamingThrottle(wiring.Component):
         minuends = [Signal(signed(self.sum.width), name=f"along{lane}_{i}", reset_less=True) for i in range(JOINING)]
         subtrahend = Signal(signed(self.sum.width), name=f"away{lane}", reset_less=True)
         m.d.sync += [minuends[0].eq(beat), minuends[1].eq(minuends[0]), subtrahend.eq(joined)]
+        self._mask(m, lane, minuends[0])
         with m.If(hushes):
             m.d.sync += minuends[1].eq(0)
         m.d.comb += [operand.minuend[lane].eq(minuends[1]), operand.subtrahend[lane].eq(subtrahend)]
@@ -349,6 +410,7 @@ class StreamingThrottle(wiring.Component):
                 floor.i.valid.eq(absorbs),
                 *(floor.i.payload.minuend[lane].eq(gradient[lane]) for lane in range(self.config.lanes)),
                 floor.i.payload.last.eq(self.sum.i.payload.last),
+                *([floor.i.payload.shift.eq(self.sum.i.payload.shift)] if floor.shift_bits else []),
                 floor.o.ready.eq(watchdog.looked),
                 watchdog.energy.eq(floor.o.payload),
             ]
@@ -420,71 +482,4 @@ class StreamingThrottle(wiring.Component):
                 m.next = then
 
     def _count(self, m: Module, applying: Value, decided: Value, seen: Value, last: Value, ended: Signal) -> dict[str, Value]:
-        """Count what the lanes find: a flag a lane, how many are up in the beat, and the totals, which it gives by counter.
-
-        ``applying``: the second pass is under way. ``decided``: the first one is over, and its counts go to the totals. ``seen``,
-        ``last``: a beat stands behind the lanes. ``ended``, which it drives: the counts of the second pass go to the totals.
-        """
-        g, w, y, *_ = self.config.grids
-        lanes, tail = self.config.lanes, self.config.tail
-        out = self.update.o.payload
-        m.submodules.counters = counters = self.counters
-
-        names = flags(self.config.every_rail)
-        found = {name: Signal(lanes, name=f"{name}_flags", reset_less=True) for name in names}
-        taken: Value = seen if self.config.intended else seen & self.sum.i.ready
-        was_taken, was_last = Signal(), Signal(reset_less=True)
-        counts, counts_update = Signal(), Signal()
-        m.d.sync += [was_taken.eq(taken), counts.eq(was_taken), counts_update.eq(taken & applying)]
-        m.d.sync += was_last.eq(last)
-        for lane in range(lanes):
-            word = Signal(self.update.word, name=f"word{lane}")
-            m.d.comb += word.eq(out.word[lane])
-            if g.rails == w.rails:
-                on, near = rails(m, word, g)
-            else:
-                on_g, near_g = rails(m, word[: g.width].as_signed(), g)
-                on_w, near_w = rails(m, word[: w.width].as_signed(), w)
-                on, near = Mux(applying, on_w, on_g), Mux(applying, near_w, near_g)
-            if self.update.hides:
-                overflowed = Signal(name=f"overflowed{lane}", reset_less=True)
-                m.d.sync += overflowed.eq(out.overflowed[lane])
-                on = on | overflowed  # of gradients there is none: the lanes hold zeros then
-            inside = ~was_last if lane >= tail else 1
-            m.d.sync += [found["rail"][lane].eq(on & inside), found["near"][lane].eq(near & inside)]
-            m.d.sync += [found["saturated"][lane].eq(out.saturated[lane]), found["swallowed"][lane].eq(out.swallowed[lane])]
-            if self.config.every_rail:  # lanes beyond N need no mask here: their update is zero, which is on no rail
-                on, near = rails(m, out.update[lane], y)
-                m.d.sync += [found["update_rail"][lane].eq(on), found["update_near"][lane].eq(near)]
-        # A flag counts only where its gate is open: for rails a cycle later than for what the lanes say themselves, as they are
-        # compared in a cycle more. Behind the gates nothing needs a reset: counters ignore the two cycles after one.
-        gates = {"rail": counts, "near": counts, "saturated": counts_update, "swallowed": counts_update}
-        for i, name in enumerate(names):
-            fours = [Signal(3, name=f"{name}_of_{lane}", reset_less=True) for lane in range(0, lanes, 4)]
-            number = Signal(range(lanes + 1), name=f"{name}_number", reset_less=True)
-            m.d.sync += [four.eq(ones(found[name][4 * j : 4 * j + 4])) for j, four in enumerate(fours)]
-            with m.If(~gates.get(name, counts & applying)):
-                m.d.sync += [four.eq(0) for four in fours]
-            m.d.sync += number.eq(summed(m, name, fours))
-            m.d.comb += counters.numbers[i].eq(number)
-
-        ends = Signal(COUNTING)  # follows the last beat until its numbers are counted
-        m.d.sync += ends.eq(Cat(taken & applying & out.last, ends))
-        m.d.comb += counters.add.eq(Cat(decided, ends[-1]))
-        if self.config.intended:
-            m.d.comb += ended.eq(ends[-1])
-        first, second = counted(self.config.every_rail)
-        return dict(zip(first + second, counters.totals, strict=True))
-
-    def _count_steps(self, m: Module, counters: dict[str, Signal]) -> None:
-        """With ``every_rail``: count steps whose size is on the upper rail of its grid, or near it."""
-        if not self.config.every_rail:
-            return
-        step = self.config.step
-        decided, size = Signal(), self.decide.o.payload
-        m.d.sync += decided.eq(self.decide.o.valid & self.decide.o.ready)
-        for name, least in (("step_rail", step.rails[1]), ("step_near_rail", step.near_rail)):
-            there = Signal(name=f"{name}_there", reset_less=True)
-            m.d.sync += [there.eq(size >= least), counters[name].eq(counters[name] + (decided & there))]
-            with m.If(ResetSignal() | self.decide.clear):
-                m.d.sync += counters[name].eq(0)
+        return count_lanes(m, self, applying, decided, seen, last, ended)

@@ -42,6 +42,7 @@ class ThrottleEngine(wiring.Component):
         if config.delay:
             raise ValueError(f"delay must be 0 with the weights on chip, not {config.delay!r}")
         refuse_direction(config)
+        config.refuse_segments("with the weights on chip, whose unit has no table of them")
         self.config = config
         self.core = StreamingThrottle(config)
         grids, lanes = config.grids, config.lanes

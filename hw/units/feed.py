@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Signal, Value
-from amaranth.lib import data
+from amaranth.lib import data, wiring
 
 from ...golden.config import ThrottleConfig
 from ..cells.memory import BlockMemory, GuardedMemory
 from .core import StreamingThrottle
+from .segments import Table, tag_layout
 
 __all__ = ["STAGES", "Feed", "store_residuals"]
 
@@ -40,6 +41,8 @@ class Feed:
         places: the addresses of the beats, by stage.
         gradients, weights: the beats themselves, by stage.
         empty: no stage holds a beat.
+        tags: what the table says of the beats, by stage, with segments.
+        ends, known: whether the beat that would enter is the last one of its pass; and whether that is known, if it may not be.
         ended: the pass has no beats to come, and all have left.
     """
 
@@ -53,7 +56,7 @@ class Feed:
         takes: bool,
     ) -> None:
         self.last = config.beats - 1
-        address = range(max(2, config.beats))
+        address = range(max(2, config.words))
         self.takes = Signal(init=takes)
         self.arrives = arrives
         self.address = Signal(address)
@@ -61,6 +64,11 @@ class Feed:
         self.places = [Signal(address, name=f"place{i}", reset_less=True) for i in range(STAGES)]
         self.gradients = [Signal(gradient, name=f"gradient{i}", reset_less=True) for i in range(STAGES)]
         self.weights = [Signal(weight, name=f"weight{i}", reset_less=True) for i in range(STAGES)] if weight is not None else []
+        self.table = Table(config) if config.segments else None
+        tags = STAGES if config.segments else 0
+        self.tags: list[Any] = [Signal(tag_layout(config), name=f"tag{i}", reset_less=True) for i in range(tags)]
+        self.ends: Value = self.address == self.last if self.table is None else self.table.tags.payload.last
+        self.known: Value | None = None if self.table is None else self.table.tags.valid
         self.empty: Value = ~self.valid.any()
         self.ended: Value = ~self.takes & self.empty
 
@@ -70,6 +78,16 @@ class Feed:
             core.absorb.payload.gradient.eq(self.gradients[-1]),
             core.absorb.payload.previous.eq(memory.read_data),
         ]
+        if self.table is not None:
+            m.d.comb += [core.absorb.payload.tag.eq(self.tags[-1]), core.apply.payload.tag.eq(self.tags[-1])]
+
+    def look_up(self, m: Module, layout: Any, wanted: Value, moves: Value) -> None:
+        """With segments: the table, written from ``layout``; ``wanted``: a beat is offered to the unit."""
+        if self.table is None:
+            return
+        m.submodules.table = table = self.table
+        wiring.connect(m, wiring.flipped(layout), table.entries)
+        m.d.comb += [table.wanted.eq(wanted), table.tags.ready.eq(self.arrives & moves)]
 
     def read(self, m: Module, memory: BlockMemory | GuardedMemory, reads: Value, moves: Value) -> None:
         """Read a memory word by word as the beats enter."""
@@ -88,6 +106,7 @@ class Feed:
         m.d.sync += [
             self.valid.eq(Cat(self.arrives, self.valid)),
             Cat(self.places).eq(Cat(self.address, self.places)),
+            *([Cat(self.tags).eq(Cat(self.table.tags.payload, self.tags))] if self.table is not None else []),
             *(Cat(stages).eq(Cat(payload, stages)) for payload, stages in beats),
         ]
 
@@ -95,7 +114,7 @@ class Feed:
         """Step the address on as a beat enters; the last one ends the pass. To be called where the stages move."""
         with m.If(self.arrives):
             m.d.sync += self.address.eq(self.address + 1)
-            with m.If(self.address == self.last):
+            with m.If(self.ends):
                 m.d.sync += [self.address.eq(0), self.takes.eq(0)]
 
 

@@ -14,7 +14,8 @@ from ..cells.chain import either
 from ..cells.memory import guard, unit_memory
 from ..lanes.rounding import rails
 from ..lanes.update import Update
-from .core import COUNTING, StreamingThrottle
+from .core import StreamingThrottle
+from .counts import COUNTING, count_steps
 from .feed import STAGES, Feed
 from .ports import core_counters, pass_on
 from .throttle import Throttle
@@ -38,6 +39,7 @@ class StreamingOnePass(StreamingThrottle):
     """
 
     def __init__(self, config: ThrottleConfig) -> None:
+        config.refuse_segments("with delay = 1, whose unit has no table of them")
         super().__init__(config)
         moving = config.grids.direction if config.intended else config.grids.weight
         self.motion = self._sum(moving.width, config.widths.motion_energy)
@@ -170,7 +172,7 @@ class StreamingOnePass(StreamingThrottle):
         held = self.registers.valid & ~self.registers.ready
         m.d.comb += decide.clear.eq(self.clear & ~(either(closing) | held))
         self._count_lanes(m, counters, enters, last, leaves)
-        self._count_steps(m, counters)
+        count_steps(m, self, counters)
         with m.If(ResetSignal() | decide.clear):
             m.d.sync += [counter.eq(0) for counter in counters.values()]
         return m
@@ -222,6 +224,10 @@ class OnePass(Throttle):
     """
 
     Core = StreamingOnePass
+
+    def __init__(self, config: ThrottleConfig) -> None:
+        config.refuse_segments("with delay = 1, whose unit has no table of them")
+        super().__init__(config)
 
     @property
     def overhead(self) -> int:

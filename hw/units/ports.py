@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 from ...golden.config import ThrottleConfig
 from ...golden.registers import BLOCK_BITS, COUNTER_BITS, FLAGS, STATUS, WATCHES
 from ..scalar.decide import CONTROL, constants_signature, control_words, status_layout
+from .segments import entry_layout
 from .watchdog import watchdog_layout, watchdog_mask
 
 
@@ -87,6 +88,8 @@ def unit_ports(config: ThrottleConfig) -> dict[str, Any]:
     if config.population is not None:
         energy = stream.Signature(unsigned(shared_bits(config)))
         ports |= {"partial": Out(energy), "total": In(energy)}
+    if config.segments:
+        ports["layout"] = In(stream.Signature(entry_layout(config)))
     if config.watchdog:
         ports["watchdog_mask"] = In(len(WATCHES))
     if "norm_growth" in config.watchdog:
@@ -97,7 +100,7 @@ def unit_ports(config: ThrottleConfig) -> dict[str, Any]:
 def pass_on(m: Module, unit: Any, core: Any) -> None:
     """Join the ports of a unit that are its core's own; ``updated`` without the residuals, where the unit keeps them."""
     for name in unit_ports(unit.config):
-        if name not in unit.signature.members:
+        if name not in unit.signature.members or name not in core.signature.members:
             continue
         member, mine, theirs = unit.signature.members[name], getattr(unit, name), getattr(core, name)
         if member.is_port:

@@ -14,6 +14,7 @@ from ..cells.memory import guard, unit_memory
 from .core import StreamingThrottle
 from .feed import STAGES, Feed, store_residuals
 from .ports import pass_on, refuse_direction, unit_ports, vector
+from .segments import both
 
 __all__ = ["Throttle"]
 
@@ -35,8 +36,10 @@ class Throttle(wiring.Component):
 
     def __init__(self, config: ThrottleConfig) -> None:
         refuse_direction(config)
+        if config.segments and config.parity:
+            raise ValueError("parity must be false with segments, not True: words that a layout does not use are never written")
         self.config = config
-        self.core = self.Core(config)
+        self.core = self.Core(config, tagged=True) if config.segments else self.Core(config)
         g, w, *_ = config.grids
         super().__init__(
             {
@@ -82,10 +85,12 @@ class Throttle(wiring.Component):
             valid[-1],
         )
         moves = move[-1]
+        offered = takes & Mux(weighs, self.weights.valid, self.gradient.valid)
+        feed.look_up(m, getattr(self, "layout", None), offered, moves)
         m.d.comb += [
-            arrives.eq(takes & Mux(weighs, self.weights.valid, self.gradient.valid)),
-            self.gradient.ready.eq(takes & ~weighs & moves),
-            self.weights.ready.eq(takes & weighs & moves),
+            arrives.eq(both(offered, feed.known)),
+            self.gradient.ready.eq(both(takes & ~weighs & moves, feed.known)),
+            self.weights.ready.eq(both(takes & weighs & moves, feed.known)),
             core.absorb.valid.eq(valid[-1] & ~weighs),
         ]
         feed.offer(m, core, memory)
@@ -100,7 +105,7 @@ class Throttle(wiring.Component):
             feed.move(m)
             m.d.sync += [
                 feed.address.eq(feed.address + arrives),
-                takes.eq((takes & ~(arrives & (feed.address == feed.last))) | feed.ended),
+                takes.eq((takes & ~(arrives & feed.ends)) | feed.ended),
                 weighs.eq(weighs ^ feed.ended),  # where all have left the stages move
             ]
         for lane in range(config.lanes):
@@ -121,10 +126,11 @@ class Throttle(wiring.Component):
         """The residuals' memory: read as the beats enter, written in order as the updates leave."""
         config, core = self.config, self.core
         m.submodules.residuals = residuals = unit_memory(config, config.residual_bits)
-        written = Signal(range(max(2, config.beats)))
+        written = Signal(range(max(2, config.words)))
         m.d.comb += core.apply.payload.residual.eq(residuals.read_data)
         feed.read(m, residuals, reads, moves)
         store_residuals(m, core, residuals, written)
         with m.If(core.updated.valid & core.updated.ready):
-            m.d.sync += written.eq(Mux(written == feed.last, 0, written + 1))
+            last = core.update.o.payload.last if config.segments else written == feed.last
+            m.d.sync += written.eq(Mux(last, 0, written + 1))
         return residuals

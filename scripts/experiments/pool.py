@@ -1,19 +1,19 @@
-"""Runs in parallel: one process each, with a progress bar; an interruption ends them at once."""
+"""Runs in parallel, with a progress bar; an interruption ends them at once, and a worker that dies is replaced."""
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sized
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass
 from typing import Any
 
 from tqdm import tqdm
+
+from .executors import LOCAL, interrupts_held, workers
+
+DEATHS = 3
+"""Of workers without a run that was done in between: then it is the run that kills them."""
 
 
 @dataclass(frozen=True)
@@ -31,61 +31,73 @@ class Task:
     arguments: tuple[Any, ...] = ()
 
 
-def compute(tasks: Sequence[Task], jobs: int, title: str) -> Iterator[tuple[Any, Any]]:
-    """``(key, result)`` of every task as it is done, in no certain order; with one job, in this process and in order.
+def compute(
+    tasks: Iterable[Task], jobs: int, title: str, *, executor: str | Executor = LOCAL, total: int | None = None
+) -> Iterator[tuple[Any, Any]]:
+    """``(key, result)`` of every task as it is done, in no certain order; with one local job, in this process and in order.
 
     Whoever keeps each result when it comes loses none of the finished ones to an interruption.
+
+    Args:
+        tasks: drawn when there is somebody to compute them, so that they may follow from results.
+        executor: see :func:`~kappa_rtl.scripts.experiments.executors.workers`.
+        total: of the bar, where the tasks do not tell how many they are.
+
+    Raises:
+        BrokenExecutor: workers die of the same runs again and again.
     """
-    if not tasks:
+    count = len(tasks) if isinstance(tasks, Sized) else None
+    if count == 0:
         return
-    with tqdm(total=len(tasks), unit="run", desc=title, disable=None, dynamic_ncols=True) as bar:
-        if jobs == 1 or len(tasks) == 1:
-            for task in tasks:
+    source = iter(tasks)
+    with tqdm(total=total if count is None else count, unit="run", desc=title, disable=None, dynamic_ncols=True) as bar:
+        if executor == LOCAL and (jobs == 1 or count == 1):
+            for task in source:
                 bar.set_postfix_str(task.shown)
                 yield task.key, task.function(*task.arguments)
                 bar.update()
             return
-        # A fresh interpreter each: one BLAS thread a process, and nothing shared with a running simulator.
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        context = multiprocessing.get_context("spawn")
-        before = set(multiprocessing.active_children())
-        with ProcessPoolExecutor(min(jobs, len(tasks)), context, initializer=_follow, initargs=(os.getpid(),)) as pool:
-            with _interrupts_held():
-                waiting = {pool.submit(task.function, *task.arguments): task for task in tasks}
+        again: list[Task] = []
+        deaths = 0
+        while True:
             try:
-                for done in as_completed(waiting):
-                    task = waiting[done]
+                for task, result in _computed(source, again, jobs if count is None else min(jobs, count), executor):
                     bar.set_postfix_str(task.shown)
-                    yield task.key, done.result()
+                    yield task.key, result
                     bar.update()
-            except BaseException:
-                # The pool is left by its own exit, which waits for its thread: one that is left alone complains as Python ends.
-                for future in waiting:
-                    future.cancel()
-                for process in set(multiprocessing.active_children()) - before:
-                    process.terminate()
-                raise
+                    deaths = 0
+                return
+            except BrokenExecutor:
+                deaths += 1
+                if deaths == DEATHS or not again:
+                    raise
+                tqdm.write(f"a worker died: the {len(again)} runs that were under way begin again", file=sys.stderr)
 
 
-def _follow(parent: int) -> None:
-    """End this process soon after the one that started it is gone, however that ended: nobody would give it work."""
+def _computed(source: Iterator[Task], again: list[Task], jobs: int, executor: str | Executor) -> Iterator[tuple[Task, Any]]:
+    """Results as they come; ``again`` holds, whenever this ends, the tasks that were handed out and not done."""
+    with workers(executor, jobs) as team:
+        waiting: dict[Future[Any], Task] = {}
 
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
+        def hand_out(task: Task) -> None:
+            with interrupts_held():
+                waiting[team.executor.submit(task.function, *task.arguments)] = task
 
-    threading.Thread(target=watch, daemon=True).start()
-
-
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits meanwhile, and processes that are started here never get it, not even while they are starting.
-
-    It reaches every process of a terminal; the first one alone answers, and ends the others.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        try:
+            for task in again:
+                hand_out(task)
+            while True:
+                while len(waiting) < team.slots() + 1 and (drawn := next(source, None)) is not None:
+                    again.append(drawn)
+                    hand_out(drawn)
+                if not waiting:
+                    return
+                for done in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    task = waiting.pop(done)
+                    result = done.result()
+                    again.remove(task)
+                    yield task, result
+        except BaseException:
+            for future in waiting:
+                future.cancel()
+            raise

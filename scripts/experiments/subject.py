@@ -136,6 +136,7 @@ class ModelSpec:
         activation: behind every hidden layer, or ``none``.
         bias: whether the Dense layers have one.
         batch_norm: whether it follows every hidden layer's activation.
+        gain_from_one: whether its gains are kept as gain - 1, which is zero at first and needs no bit before the binary point.
 
     Raises:
         ValueError: a field is none of these.
@@ -145,6 +146,7 @@ class ModelSpec:
     activation: str = "relu"
     bias: bool = True
     batch_norm: bool = False
+    gain_from_one: bool = True
 
     def __post_init__(self) -> None:
         given: Any = self.hidden
@@ -156,7 +158,7 @@ class ModelSpec:
         object.__setattr__(self, "hidden", tuple(given))
         if self.activation not in ("none", *KINDS):
             raise ValueError(f"model.activation must be one of none, {', '.join(KINDS)}, not {self.activation!r}")
-        for name in ("bias", "batch_norm"):
+        for name in ("bias", "batch_norm", "gain_from_one"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"model.{name} must be true or false, not {getattr(self, name)!r}")
 
@@ -168,6 +170,7 @@ class ModelSpec:
             "activation": None if self.activation == "none" else self.activation,
             "use_batchnorm": self.batch_norm,
             "use_bias": self.bias,
+            "gain_from_one": self.gain_from_one,
             "head": True,
         }
 

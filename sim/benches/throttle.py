@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from ...golden.config import EmaStart, OnStill, Source, ThrottleConfig
 from ...golden.formats import Fixed
 from ...golden.registers import BLOCK_BITS, COUNTERS, FLAGS, WATCHES
+from ...golden.segments import Segment, in_beats
 from ...golden.throttle import Throttle as GoldenThrottle
+from ...golden.throttle import laid_out
 from ...hw.export import unit
 from ...hw.units.core import StreamingThrottle
 from ...hw.units.ports import host_words, registers_layout
@@ -118,9 +120,11 @@ class Run:
         return self.rng.integers(-(1 << (fmt.width - 1)), 1 << (fmt.width - 1), count)
 
     def _beats(self, codes: Codes, fmt: Fixed, zeros: bool = False) -> list[list[int]]:
-        missing = self.config.beats * self.config.lanes - codes.size
-        rest = np.zeros(missing, np.int64) if zeros else self._noise(missing, fmt)
-        return np.concatenate([codes, rest]).reshape(self.config.beats, self.config.lanes).tolist()
+        config = self.config
+        room = config.beats * config.lanes
+        filled = np.zeros(room, np.int64) if zeros else self._noise(room, fmt)
+        filled[in_beats(config.segments, config.lanes) if config.segments else slice(0, config.elements)] = codes
+        return filled.reshape(config.beats, config.lanes).tolist()
 
 
 def inputs(bench: Bench) -> tuple[str, str]:
@@ -187,7 +191,7 @@ async def a_beat_a_cycle(dut: Any) -> None:
         run.step()
         await run.drain()
         absorb, apply = inputs(bench)
-        # The memory's own stages may fill with weights before the step is decided.
+        # The memory's own stages may fill with weights before the step is decided; with segments the first tag comes late.
         early = int(isinstance(bench.component, Throttle))
         for name, pauses in ((absorb, 0), (apply, early), ("updated", 0)):
             taken = [transfer.taken for transfer in bench.monitors[name].transfers]
@@ -374,6 +378,47 @@ async def clear_as_the_registers_come(dut: Any) -> None:
             await run.drain()
             taken = bench.monitors["registers"].transfers
             assert taken[0].offered == offered, f"{bench.where}the registers came in cycle {taken[0].offered}, not {offered}"
+
+
+@cocotb.test
+async def another_layout(dut: Any) -> None:
+    """Other networks on the same unit, written right after a reset, in one go or slowly; and the configuration's back again."""
+    for bench in benches(dut, component):
+        config = bench.component.config
+        if not config.segments:
+            continue
+        for _ in range(4 + 4 * bench.effort):
+            await bench.reset()
+            bench.pace(*bench.rng.choice(list(paces())))
+            for _ in range(bench.rng.randint(0, 1)):
+                run = Run(bench, config)
+                run.step()
+                await run.drain()
+                await bench.reset()
+            other = config
+            if bench.rng.random() < 0.8:
+                other = laid_out(config, some_layout(bench, config))
+                free = config.entries - len(other.segments)
+                for segment in (*other.segments, *[None] * free):
+                    entry = {"elements": segment.elements, "scale": segment.scale} if segment else {"elements": 0, "scale": 0}
+                    bench.drivers["layout"].send(entry)
+                queue = bench.drivers["layout"].queue
+                await bench.until(partial(operator.not_, queue))
+            run = Run(bench, other)
+            for _ in range(3):
+                run.step()
+            await run.drain()
+
+
+def some_layout(bench: Bench, config: ThrottleConfig) -> list[Segment]:
+    """Segments that fit the unit: often as many as it holds, of a beat, of whole beats or of any size."""
+    count = min(bench.rng.choice([1, config.entries, bench.rng.randint(1, config.entries)]), config.room)
+    cuts = sorted(bench.rng.sample(range(1, config.room), count - 1)) if count > 1 else []
+    end = bench.rng.choice([config.room, bench.rng.randint(cuts[-1] + 1 if cuts else 1, config.room)])
+    return [
+        Segment(stop - start, bench.rng.randint(0, config.scale_max), f"{start}")
+        for start, stop in itertools.pairwise([0, *cuts, end])
+    ]
 
 
 @cocotb.test

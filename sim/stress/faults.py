@@ -19,7 +19,7 @@ from ...golden.config import OnStill, ThrottleConfig
 from ...golden.decide import Decide
 from ...golden.formats import ZERO
 from ...golden.registers import COUNTER_BITS, COUNTERS, FLAGS, Registers
-from ...golden.throttle import StepRecord, Throttle
+from ...golden.throttle import StepRecord, Throttle, real_of
 from ...hw.export import export
 from ..cosim import RtlThrottle, harness
 from ..runner import SimulationError, run
@@ -183,6 +183,11 @@ class Struck(RtlThrottle):
         return answer
 
 
+def ulps_of(config: ThrottleConfig, grid: str) -> NDArray[np.float64]:
+    """The ulp of every element on its own grid of that name, (N,)."""
+    return real_of(np.ones(config.elements, np.int64), config, grid)
+
+
 class Workload:
     """A training run for the unit: a quadratic bowl with noise, steep enough that the throttle works and no rail is near.
 
@@ -193,13 +198,15 @@ class Workload:
         random = np.random.default_rng(seed)
         g, w = config.grids.gradient, config.grids.weight
         curvature = np.exp(random.uniform(0, np.log(30), config.elements))
-        self.weights: NDArray[Any] = np.rint(random.uniform(-0.25, 0.25, config.elements) / float(w.ulp)).astype(np.int64)
+        gradient_ulps, ulps = ulps_of(config, "gradient"), ulps_of(config, "weight")
+        first = np.rint(random.uniform(-0.25, 0.25, config.elements) / ulps).clip(*w.rails)
+        self.weights: NDArray[Any] = first.astype(np.int64)
         self.gradients: list[NDArray[Any]] = []
         self.records: list[StepRecord] = []
         golden = Throttle(config, self.weights, codes=True)
         for _ in range(WARM_UP + HORIZON):
             real = curvature * golden.weights + random.normal(0, 0.05, config.elements)
-            gradient = np.rint(real / float(g.ulp)).astype(np.int64).clip(*g.rails)
+            gradient = np.rint(real / gradient_ulps).astype(np.int64).clip(*g.rails)
             self.gradients.append(gradient)
             self.records.append(golden.step(gradient, codes=True))
 
@@ -226,8 +233,8 @@ def judge(upset: Upset, config: ThrottleConfig, golden: list[StepRecord], rtl: l
             outcome.differing.append((k, differing))
         alarms |= _alarms(config, ours, theirs)
         outcome.worst_step = max(outcome.worst_step, _ratio(ours["step_size"], theirs["step_size"]))
-        off = np.abs(golden[k].theta.astype(np.int64) - rtl[k].theta).max()
-        outcome.worst_weight = float(off) * float(config.grids.weight.ulp)
+        off = np.abs(golden[k].theta.astype(np.int64) - rtl[k].theta)
+        outcome.worst_weight = float((off * ulps_of(config, "weight")).max())
     outcome.alarms, outcome.checks = sorted(alarms), checks(config, rtl)
     lasting = outcome.worst_weight > SLIGHT_WEIGHT
     if hung:

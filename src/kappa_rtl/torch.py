@@ -18,11 +18,18 @@ if TYPE_CHECKING:
     from .frameworks.torch.beside import BesideError
     from .frameworks.torch.calibration import calibrate
     from .frameworks.torch.observed import Observed
+    from .frameworks.torch.task import Task
     from .frameworks.torch.throttle import GlobalThrottle
 
-__all__ = ["BesideError", "GlobalThrottle", "Observed", "calibrate", "presets"]
+__all__ = ["BesideError", "GlobalThrottle", "Observed", "Task", "calibrate", "presets"]
 
-_HOMES = {"BesideError": "beside", "GlobalThrottle": "throttle", "Observed": "observed", "calibrate": "calibration"}
+_HOMES = {
+    "BesideError": "beside",
+    "GlobalThrottle": "throttle",
+    "Observed": "observed",
+    "Task": "task",
+    "calibrate": "calibration",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 
-from kappa_rtl.golden.credit.activations import activation, normalise, normalise_slope
+from kappa_rtl.golden.credit import activations
+from kappa_rtl.golden.credit.activations import GELU, activation, normalise, normalise_slope
+from kappa_rtl.golden.credit.compiled import RAIL, TERMS, lambert
 from kappa_rtl.golden.credit.credit_bridge import CreditBridge
 from kappa_rtl.golden.credit.lq import LinearSystem
 from kappa_rtl.golden.credit.method import CODES
@@ -48,6 +51,51 @@ def test_the_derivatives_of_an_activation(name: str) -> None:
     assert kind.bend is not None
     up, down = (kind.slope(x + s, kind.value(x + s)) for s in (h, -h))
     assert kind.bend(x, y) == pytest.approx((up - down) / (2 * h), abs=1e-9)
+
+
+@pytest.mark.parametrize("without", [False, True], ids=["compiled", "numpy"])
+def test_gelu_of_float32_is_that_of_float64_to_its_last_bits(without: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if without:
+        monkeypatch.setattr(activations, "gelu_loop", lambda *_: None)
+    else:
+        pytest.importorskip("numba")
+    x = np.concatenate([np.linspace(-12, 12, 100_001), [-1e4, -300, 300, 1e4, 0, 1e-30]]).astype(np.float32)
+    value, slope = GELU.value_and_slope(x)
+    assert value.dtype == slope.dtype == np.float32
+    wide = x.astype(float)
+    exact, exact_slope = GELU.value_and_slope(wide)
+    assert np.all(np.abs(value - exact) <= 2.0**-22 * np.maximum(1, np.abs(wide)))
+    assert np.all(np.abs(slope - exact_slope) <= 1e-5)
+    assert np.array_equal(GELU.value(x), value)
+    assert np.array_equal(GELU.slope(x, value), slope)
+
+
+def test_the_compiled_tanh_is_1_at_its_rail() -> None:
+    """The slope of gelu beyond is then 1 and 0, however large x is."""
+    pytest.importorskip("numba")
+    x = np.array([1e3, 1e9, -1e3, -1e9], np.float32)
+    value, slope = GELU.value_and_slope(x)
+    assert value.tolist() == [1e3, 1e9, 0, 0] and slope.tolist() == [1, 1, 0, 0]
+
+
+def test_the_compiled_gelu_takes_any_shape_and_layout() -> None:
+    pytest.importorskip("numba")
+    x = np.random.default_rng(0).normal(size=(6, 4, 10)).astype(np.float32)
+    whole = GELU.value_and_slope(x)
+    for part in (np.s_[::2], np.s_[:, :, ::3], np.s_[:0]):
+        for given, expected in zip(GELU.value_and_slope(x[part]), whole, strict=True):
+            assert np.array_equal(given, expected[part])
+    assert np.array_equal(GELU.value(x.T), whole[0].T)
+
+
+def test_lambert_is_the_continued_fraction_of_tanh() -> None:
+    above, below = lambert(3)
+    assert above == [1, Fraction(1, 15)]
+    assert below == [1, Fraction(2, 5)]
+    above, below = lambert(TERMS)
+    x = np.linspace(-RAIL, RAIL, 10_001)
+    found = x * np.polyval([float(c) for c in above[::-1]], x * x) / np.polyval([float(c) for c in below[::-1]], x * x)
+    assert np.max(np.abs(found - np.tanh(x))) < 2.0**-24
 
 
 def test_the_slope_of_layer_normalisation() -> None:

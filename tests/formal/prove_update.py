@@ -110,14 +110,14 @@ def update(package: str, config: ThrottleConfig) -> Harness:
         )
         h.lemma("product", inside[f"multiplier{lane}.cell.o"] == wide_product, when=valid[1])
         if kept:
-            merged = dut._merged
+            merged = dut.merged
             whole = Cat(products[2][: merged + 1].any(), products[2][merged + 1 :]).as_signed()
             h.lemma("product and residual", inside[f"total{lane}"] == whole, when=valid[2])
             for i, stage in enumerate((rounds, rounds + 1, rounds + 2)):
-                above = dropped_of_product(stage) >> widths.update_shift - dut._below
+                above = dropped_of_product(stage) >> widths.update_shift - dut.below
                 held = inside[f"dropped_{i}_{lane}"]
                 if i == 0:  # the sign is that of an even sum, until it is known whether it is one
-                    odd = on_grid(stage)[0] if dut._shift > 0 else 0
+                    odd = on_grid(stage)[0] if dut.shift > 0 else 0
                     held = Cat(held[:-1], held[-1] ^ odd).as_signed()
                 h.lemma(f"dropped {stage}", held == above, when=valid[stage])
         h.lemma("rounded", inside[f"rounded{lane}"] == on_grid(rounds), when=valid[rounds])
@@ -222,7 +222,7 @@ HALF_MUTANTS = (
 KEPT = SMALL.replace(gradient="SQ2.5", residual_bits=2)
 KEPT_MUTANTS = (
     Mutant("lanes/update.py", "exact[: merged + 1].any()", "exact[merged]", "the lowest bits of a product with a residual are lost"),
-    Mutant("lanes/update.py", "of_product[0][-1] ^ (rounded[0] if self._shift > 0 else 0)", "of_product[0][-1]", "a residual forgets that the product was rounded up"),
+    Mutant("lanes/update.py", "of_product[0][-1] ^ (rounded[0] if self.shift > 0 else 0)", "of_product[0][-1]", "a residual forgets that the product was rounded up"),
     Mutant("lanes/update.py", "weight[0] ^ update[shift] ^ moved[0]", "0", "a residual forgets that the sum was rounded up"),
     Mutant("lanes/update.py", "        kept, _ = fit(extended(total, below + 1)[below:].as_signed(), Fixed(True, bits, 0))", "        kept = extended(total, below + 1)[below:].as_signed()", "a residual wraps"),
 )  # fmt: skip

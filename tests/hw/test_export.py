@@ -43,6 +43,9 @@ BRIEF = SMALL.replace(elements=3, lanes=4)  # one beat, and that not full
 CONFIGS = {"small": SMALL, "real": REAL, "wide": WIDE, "brief": BRIEF}
 OPTIONS = {
     "watched_shard": SMALL.replace(watchdog=WATCHES[1:], every_rail=True, population=1 << 32),
+    "segments": SMALL.replace(
+        lanes=4, elements=11, segments=[{"elements": 4, "scale": 3}, {"elements": 7}], capacity=50, entries=4, step_bits=8
+    ),
     "one_pass": SMALL.replace(delay=1, watchdog=("learning_dead",), update="SQ1.9,stochastic", residual_bits=4, motion="applied"),
 }
 """With what only some units have."""

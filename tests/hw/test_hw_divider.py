@@ -6,12 +6,12 @@ import pytest
 
 from kappa_rtl.hw.scalar.divider import Divider
 from kappa_rtl.sim.testbench.bank import simulate
-from support.simulators import SIMULATORS, refuses
+from support.simulators import VERILATOR_FIRST, refuses
 
 UNITS = {f"m{bits}": {"bits": bits} for bits in (2, 4, 5, 6, 24)}
 
 
-@pytest.mark.parametrize("simulator", SIMULATORS)
+@pytest.mark.parametrize("simulator", VERILATOR_FIRST)
 def test_divider(simulator: str) -> None:
     simulate("divider", UNITS, simulator=simulator)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kappa_rtl.sim.testbench.bank import simulate
-from support.simulators import SIMULATORS
+from support.simulators import VERILATOR_FIRST
 
 UNITS = {
     "m4": {"mantissa_bits": 4, "exponent_bits": 6},
@@ -13,7 +13,7 @@ UNITS = {
 }
 
 
-@pytest.mark.parametrize("simulator", SIMULATORS)
+@pytest.mark.parametrize("simulator", VERILATOR_FIRST)
 def test_ema(simulator: str) -> None:
     simulate("ema", UNITS, simulator=simulator)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kappa_rtl.sim.testbench.bank import simulate
-from support.simulators import SIMULATORS
+from support.simulators import VERILATOR_FIRST
 
 SUMS = {
     "l1": {"lanes": 1, "width": 3, "energy_bits": 13},
@@ -17,7 +17,7 @@ SUMS = {
 }
 
 
-@pytest.mark.parametrize("simulator", SIMULATORS)
+@pytest.mark.parametrize("simulator", VERILATOR_FIRST)
 def test_norm(simulator: str) -> None:
     simulate("norm", SUMS, simulator=simulator)
 

@@ -59,6 +59,31 @@ WATCHED = {
 }
 
 
+TABLE = SMALL | {"step_bits": 8}
+NORMS = {name: value for name, value in TABLE.items() if name != "eps"} | {"exponent_bits": 10}
+SEGMENTED = {
+    "table": TABLE
+    | {"lanes": 3, "capacity": 19, "entries": 5, "gradient": "SQ1.4", "update": "SQ0.6,floor,saturate_symmetric"}
+    | {"segments": [{"elements": 5, "scale": 1}, {"elements": 3, "scale": 7}, {"elements": 1}]},
+    "one": TABLE
+    | {"lanes": 1, "segments": [{"elements": 3, "scale": 2}], "scale_max": 3, "motion": "applied", "every_rail": True},
+    "streaming": TABLE
+    | {"lanes": 2, "capacity": 14, "segments": [{"elements": 4}, {"elements": 5, "scale": 3}], "motion": "applied"}
+    | {"weight": "SQ1.5,nearest_even,wrap", "streaming": True, "direction": "SQ4.3", "residual_bits": 4},
+    "random": TABLE
+    | {"lanes": 4, "segments": [{"elements": 2, "scale": 5}, {"elements": 7, "scale": 1}, {"elements": 4}], "residual_bits": 2}
+    | {"update": "SQ1.7,stochastic,saturate", "watchdog": ["gradient_floor", "learning_dead"], "gradient_floor": "0.25"},
+    "norm": NORMS
+    | {"law": "clip_norm", "max_norm": 1, "lanes": 2, "scale_max": 0, "entries": 4}
+    | {"segments": [{"elements": 3}, {"elements": 4}]},
+    "ratio": NORMS
+    | {"law": "trust_ratio", "trust": "0.1", "lanes": 8, "capacity": 40}
+    | {"segments": [{"elements": 9, "scale": 3}, {"elements": 20}]},
+    "projection": TABLE | {"lanes": 2, "source": "projection", "segments": [{"elements": 5, "scale": 2}, {"elements": 2}]},
+}
+"""Segments: with room for others and without, each option that they meet, every kind of source."""
+
+
 def test_throttle() -> None:
     simulate("throttle", {name: UNITS[name] for name in ("one", "l3")}, simulator="verilator")
 
@@ -85,6 +110,23 @@ def test_throttle_icarus(icarus: str) -> None:
 def test_throttle_of_more_units_icarus(icarus: str) -> None:
     others = {name: UNITS[name] for name in ("l3_streaming", "l2_streaming")}
     simulate("throttle", others, simulator=icarus, effort=EFFORT["icarus"])
+
+
+def test_segments() -> None:
+    simulate("throttle", {"one": UNITS["one"], "table": SEGMENTED["table"]}, simulator="verilator")
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_every_unit_with_segments() -> None:
+    simulate("throttle", {"plain": UNITS["one"]} | SEGMENTED, simulator="verilator")
+
+
+@pytest.mark.slow
+@pytest.mark.icarus
+@both_languages
+def test_segments_icarus(icarus: str) -> None:
+    simulate("throttle", {"table": SEGMENTED["table"]}, simulator=icarus, effort=EFFORT["icarus"])
 
 
 @pytest.mark.slow
@@ -147,6 +189,8 @@ ALONG = {
 """Curvature along the intended step: of its length, or dG projected onto it."""
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_curvature_along_the_intended_step() -> None:
     some = {name: ALONG[name] for name in ("intended_streaming", "projection")}
     simulate("throttle", some, simulator="verilator", effort=0)

@@ -104,6 +104,8 @@ every_tool = pytest.mark.parametrize("tool", parsers())
 both_branches = pytest.mark.parametrize("macro", MACROS, ids=lambda macro: macro or "plain")
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 @both_branches
 @every_tool
 def test_every_tool_reads_two_units_between_other_files(tool: str, macro: str, tmp_path: Path) -> None:

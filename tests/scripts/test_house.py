@@ -27,6 +27,7 @@ ROOMS = {
         ("hw.bus",),
         ("hw",),
         ("hw.synth",),
+        ("hw.energy",),
     ),
     "sim": (("sim",), ("sim.testbench",), ("sim.benches",), ("sim.stress",)),
 }

@@ -111,6 +111,8 @@ def test_metadata(wheel: zipfile.ZipFile, metadata: Message) -> None:
     required = {Requirement(line) for line in metadata.get_all("Requires-Dist", [])}
     assert {req for req in required if not req.marker} == {Requirement(line) for line in PROJECT["dependencies"]}
     assert set(metadata.get_all("Provides-Extra", [])) == {
+        "cluster",
+        "explore",
         "fast",
         "torch",
         "keras",

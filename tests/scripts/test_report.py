@@ -111,7 +111,7 @@ def test_plots_are_there_as_files_and_linked(report: Path) -> None:
     page = Links((report / "index.html").read_text(encoding="utf-8"))
     hrefs = {value for name, value in page.targets if name == "href"}
     names = {f"{plot.name}.png" for plot in PLOTS}
-    assert {path.name for path in report.iterdir()} == names | {"index.html"}
+    assert {path.name for path in report.iterdir()} == names | {"index.html", "steps.html"}
     assert names | {"trace.jsonl", "throttle.v"} <= hrefs
     for name in names:
         assert (report / name).read_bytes().startswith(PNG)
@@ -135,6 +135,7 @@ def test_text_is_escaped(runs: dict[str, RunHistory], tmp_path: Path, monkeypatc
     write_report(tmp_path, told, runs)
     page = Links((tmp_path / "index.html").read_text(encoding="utf-8"))
     assert "script" not in page.tags
+    assert (tmp_path / "steps.html").read_text().count("<script>") == 2
     assert "3 differences" in " ".join(page.words)
 
 

@@ -33,6 +33,8 @@ from click.testing import CliRunner
 from kappa_rtl.golden.network.precision import PrecisionDict
 from kappa_rtl.golden.training.instrumented import TrainingWarning
 from kappa_rtl.scripts.experiments.cosim.job import Job
+from kappa_rtl.scripts.experiments.explore.network import Network
+from kappa_rtl.scripts.experiments.explore.space import Axes
 from kappa_rtl.scripts.main import COMMANDS, main
 from kappa_rtl.scripts.settings import read, unit_of
 from support import ROOT
@@ -46,6 +48,8 @@ SHORTER = {
     "credit": ["--seeds", "1", "--steps", "3"],
     "calibrate": ["norm", "--seeds", "1", "--epochs", "2"],
     "synth": ["--only", "^divider, 24", "--seeds", "0"],
+    "findings": ["--seeds", "1"],
+    "fit": ["--measured"],
     "faults": ["--count", "2"],
 }
 """What makes a long command a short one; the last of two equal options counts."""
@@ -193,6 +197,13 @@ def read_toml(text: str) -> str:
     if set(settings.tables) == {"throttle"}:
         unit_of(settings)
         return "export"
+    if "explore" in settings:
+        space = settings["explore"]
+        where = space.pop("task", None)
+        Axes(**space)
+        if where is None:
+            Network.of(settings)
+        return "explore"
     if set(settings.tables) <= {"precision"}:
         PrecisionDict(settings["precision"])
         return "train"

@@ -151,6 +151,8 @@ def test_golden_and_rtl_are_one_on_one_layer(tmp_path: Path) -> None:
         same(histories[0], runs["rtl"][arm][0])
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_golden_and_rtl_are_one_on_two_layers() -> None:
     """64-32-10 with relu and biases: the weights after every step, and every metric."""
     arm = next(arm for arm in EXPERIMENTS["digits"](steps=6).arms if arm.name == "16_on")
@@ -298,7 +300,7 @@ def test_the_documented_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     scope: dict[str, object] = {}
     for block in blocks:
         exec(block, scope)
-    assert len(blocks) == 7 and (tmp_path / "history.png").exists() and FitHistory.load("history.npz").steps == 100
+    assert len(blocks) == 8 and (tmp_path / "history.png").exists() and FitHistory.load("history.npz").steps == 100
     assert not Path("run.npz").exists()
     assert float(capsys.readouterr().out.split()[0]) < 0.3
 

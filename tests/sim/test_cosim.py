@@ -44,6 +44,8 @@ def test_hard_cases(simulator: str) -> None:
         assert torture(rtl) is None
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_default_formats_at_eight_lanes() -> None:
     lockstep(ThrottleConfig.stability_margin(elements=640, eta=0.1, lanes=8), 40)
 
@@ -190,6 +192,8 @@ def recompute(out: Path) -> list[str]:
     return faults
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_raw_record_recomputes_in_exact_rationals_and_a_flipped_bit_does_not(tmp_path: Path) -> None:
     out = tmp_path / "out"
     outcome = cosimulate(job(tmp_path), out, quiet=True)
@@ -315,7 +319,7 @@ def test_an_out_that_cannot_be_written_is_told_before_anything_is_built(
         ("[throttle]\nweight = 'SQ2'\n", "weight: format must read like 'SQ4.12', 'UQ0.17' or 'ap_fixed<16,4>', not 'SQ2'"),
         ("[throttle]\nelements = 8\n", "elements must be 640 for the experiment digits, not 8"),
         ("[run]\nspeed = 3\n", "keys of [run] must be among experiment, gain, input, sim, idle, stall, not 'speed'"),
-        ("[runs]\n", "precision, run, narrow, credit, not 'runs'; the nearest is 'run'"),
+        ("[runs]\n", "precision, run, narrow, credit, explore, not 'runs'; the nearest is 'run'"),
         ("[run]\nsteps = 3\n", "run.steps must be written training.steps, its name in every file"),
         ("[run]\nheld_out = 3\n", "run.held_out must be written data.held_out"),
         ("[data]\nfile = 'none.csv'\n", "data.file must be a file that can be read, not '"),

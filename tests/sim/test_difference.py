@@ -95,6 +95,8 @@ def test_a_difference_stops_the_run_and_is_shown_whole(tmp_path: Path) -> None:
     assert again.exit_code == 1 and "DIFFERENCE: step 5, theta[1]" in again.output
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_difference_is_written_into_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The replay runs in the folder itself, so a path relative to elsewhere, or a space in it, would show here."""
     room = tmp_path / "a room"

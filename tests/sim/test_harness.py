@@ -36,6 +36,8 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: py
     assert done.exit_code == 1 and "KAPPA_RTL_CACHE_LIMIT must be a whole number of MiB, not 'two'" in done.output
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_run_is_not_resumed_on_other_hardware(tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["cosim", "--experiment", "synthetic", "--steps", "3", "--out", str(out)]
@@ -68,6 +70,8 @@ def test_a_unit_that_takes_no_blocks_hangs_and_says_so() -> None:
             rtl.step(np.zeros(4))
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_restart_forgets_blocks_and_mask() -> None:
     config = watched()
     with RtlThrottle(config, np.zeros(4)) as rtl:

@@ -141,6 +141,8 @@ def test_the_loop_refuses_before_anything_is_built(tmp_path: Path) -> None:
         check(job, Throttle(job.throttle, job.start(job.throttle)))
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_golden_and_rtl_on_the_users_data(tmp_path: Path) -> None:
     """From the command line to the report: what was decided is printed and kept, and no bit differs."""
     text = "scaling = 'minmax'\nheld_out = 8\n[model]\nhidden = [4]\n[training]\nsteps = 8\n[throttle]\neta = 1e-3\nlanes = 2\n"

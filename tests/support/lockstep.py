@@ -8,6 +8,7 @@ import numpy as np
 
 from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.golden.throttle import Throttle
+from kappa_rtl.hw.units.segments import START
 from kappa_rtl.sim.cosim import RtlThrottle, Stalls
 from kappa_rtl.sim.difference import compare
 
@@ -35,4 +36,5 @@ def lockstep(
             _, difference = compare(golden.step(gradient, direction, codes=True), rtl.step(gradient, direction, codes=True))
             assert difference is None, f"seed {seed}: {difference}"
         if stalls is None:
-            assert max(rtl.cycles) <= 2 * config.beats + 300 or config.mantissa_bits > 24
+            turning = 2 * (START + config.entries) if config.segments else 0
+            assert max(rtl.cycles) <= 2 * config.beats + 300 + turning or config.mantissa_bits > 24

@@ -215,10 +215,27 @@ def step_format(config: ThrottleConfig) -> tuple[int, int]:
     return i, config.step_bits - i
 
 
+def scales(config: ThrottleConfig) -> list[int]:
+    """By how many bits the grids of each element are finer than the unit's."""
+    return [segment.scale for segment in config.segments for _ in range(segment.elements)] or [0] * config.elements
+
+
+def lanes(config: ThrottleConfig) -> list[int]:
+    """The lane of each element: a segment begins on a beat of its own, in lane 0."""
+    sizes = [segment.elements for segment in config.segments] or [config.elements]
+    return [n % config.lanes for size in sizes for n in range(size)]
+
+
+def scaled(fmt: Fixed, bits: int) -> Fixed:
+    """The format of as many bits, so many of them moved below the binary point."""
+    return Fixed(fmt.signed, fmt.integer_bits - bits, fmt.fraction_bits + bits, fmt.rounding, fmt.overflow)
+
+
 def constants(config: ThrottleConfig, weight_fraction: int | None = None) -> dict[str, Fraction]:
     """The host's constants, each rnd of the real value; with shards of several formats, the finest weights' fraction bits."""
     s = Scalars(config.mantissa_bits, config.exponent_bits)
     rho = Fraction(config.rho)
+    fraction = config.grids.weight.fraction_bits if weight_fraction is None else weight_fraction
     made = {
         "eta": s.rnd(Fraction(config.eta)),
         "num": s.rnd(Fraction(config.num)),
@@ -229,10 +246,7 @@ def constants(config: ThrottleConfig, weight_fraction: int | None = None) -> dic
         "eps": s.rnd(Fraction(config.eps)),
         "alpha_min": s.rnd(Fraction(config.alpha_min)),
         # half a weight ulp times sqrt(N), as the root of its square
-        "still_norm": s.sqrt(
-            config.elements
-            * (power_of_two(-config.grids.weight.fraction_bits if weight_fraction is None else -weight_fraction) * HALF) ** 2
-        ),
+        "still_norm": s.sqrt(sum(((power_of_two(-bits - fraction) * HALF) ** 2 for bits in scales(config)), Fraction(0))),
     }
     assert not (s.overflow or s.underflow), "the configuration should have refused this"
     return made
@@ -290,6 +304,9 @@ class SpecThrottle:
         self.pending = quantise(Fraction(config.eta), self.step_grid)  # what `delay` applies first
         self.residual = [Fraction(0)] * config.elements
         self.lanes = [Lane(config.seed, lane) for lane in range(config.lanes)]
+        self.scales, self.lane_of = scales(config), lanes(config)
+        # Energies are real numbers here; registers show them on the grid of the finest scale that a segment may have.
+        self.finest = 2 * config.scale_max if config.segments else 0
         self.number = 0
         self.blocks: list[int] = []
         self.cap: Fraction | None = None
@@ -394,12 +411,12 @@ class SpecThrottle:
                 self.fired.setdefault(name, self.number % COUNT_MODULUS)
         self.blocks = []
 
-    def round_update(self, product: Fraction, n: int, draws: list[int]) -> int:
+    def round_update(self, product: Fraction, n: int, draws: list[int], grid: Fixed) -> int:
         """The exact product rounded to the update grid, before overflow."""
-        grid, config = self.config.grids.update, self.config
+        config = self.config
         if str(grid.rounding) != "stochastic":
             return round_to_grid(product, grid)
-        drawn = draws[n % config.lanes] // 2 ** (16 - config.random_bits)
+        drawn = draws[self.lane_of[n]] // 2 ** (16 - config.random_bits)
         r = (drawn + HALF) / 2**config.random_bits
         return math.floor(product * power_of_two(grid.fraction_bits) + r)
 
@@ -414,21 +431,21 @@ class SpecThrottle:
 
         A = max(self.absorb(G), 0)
         scalars, step = self.decide_step(
-            A * power_of_two(-2 * f_g.fraction_bits),
-            self.B * power_of_two(-2 * (f_d if config.motion == "intended" else f_w).fraction_bits),
+            A * power_of_two(-2 * f_g.fraction_bits - self.finest),
+            self.B * power_of_two(-2 * (f_d if config.motion == "intended" else f_w).fraction_bits - self.finest),
         )
         B, update = self.apply(D, step)
-        self.watch(sum(int(g) ** 2 for g in G))
+        self.watch(sum(int(g) ** 2 * power_of_two(-2 * bits) for g, bits in zip(G, self.scales, strict=True)))
         self.number += 1
         return {"A": A, "B": B, **scalars, **self.flags(), "theta": list(self.theta), "update": update}
 
     def absorb(self, G: Sequence[int]) -> int:
-        """A of these elements, on the gradient's grid, squared; negative for a projection that points backwards."""
+        """A of these elements, on the finest gradient's grid, squared; negative for a projection that points backwards."""
         config = self.config
         A = 0
         for n, g in enumerate(int(g) for g in G):
             d = g if config.source in ("ratio", "norm") else g - self.P[n]
-            A += -self.P[n] * d if "projection" in config.source else d * d
+            A += (-self.P[n] * d if "projection" in config.source else d * d) * 2 ** (self.finest - 2 * self.scales[n])
             self.P[n] = g
             self._count_rails("gradient", g, config.grids.gradient)
         return A
@@ -477,18 +494,19 @@ class SpecThrottle:
     def apply(self, D: Sequence[int], step: int) -> tuple[int, list[int]]:
         """Move these elements: B on its grid, squared, and the updates."""
         config = self.config
-        f_w, f_d, y_grid = config.grids.weight, config.direction or config.grids.gradient, config.grids.update
-        assert isinstance(f_d, Fixed)
+        direction_grid = config.direction or config.grids.gradient
+        assert isinstance(direction_grid, Fixed)
         intended, ratio = config.motion == "intended", config.source == "ratio"
-        low, high = rails(y_grid)
         update = []
         B = 0
         self.moved = False
         for n, direction in enumerate(int(d) for d in D):
-            if n % config.lanes == 0:
+            if self.lane_of[n] == 0:
                 draws = [lane.draw() for lane in self.lanes]
+            f_w, f_d, y_grid = (scaled(fmt, self.scales[n]) for fmt in (config.grids.weight, direction_grid, config.grids.update))
+            low, high = rails(y_grid)
             product = -real(direction, f_d) * real(step, self.step_grid) + self.residual[n]
-            rounded = self.round_update(product, n, draws)
+            rounded = self.round_update(product, n, draws, y_grid)
             if rounded < low or rounded > high:
                 self._count("update_saturated")
             y = fit(rounded, y_grid)
@@ -511,7 +529,8 @@ class SpecThrottle:
                 self._count("weight_saturated")
                 if abs(new) >= near_rail(f_w):
                     self._count("weight_near_rail")
-            B += direction**2 if intended else new**2 if ratio else (new - self.theta[n]) ** 2
+            moved = direction if intended else new if ratio else new - self.theta[n]
+            B += moved**2 * 2 ** (self.finest - 2 * self.scales[n])
             self.moved |= new != self.theta[n]
             self.theta[n] = new
         self.B = B

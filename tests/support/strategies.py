@@ -78,10 +78,11 @@ def some_real(span: int) -> st.SearchStrategy[Fraction]:
 
 
 @st.composite
-def configs(draw: st.DrawFn, *, plain: bool = False, **fixed: Any) -> ThrottleConfig:
+def configs(draw: st.DrawFn, *, plain: bool = False, segmented: bool = False, **fixed: Any) -> ThrottleConfig:
     """Valid configurations whose updates neither all vanish nor all saturate, mostly.
 
-    In ``plain`` ones an update hangs on nothing but the step: no random numbers, no residuals, no delay.
+    In ``plain`` ones an update hangs on nothing but the step: no random numbers, no residuals, no delay. ``segmented`` ones have
+    segments, of few elements and of many, of equal scales and of others.
 
     The gradient format and eta are free; the update and the weight grid are then put where the products fall.
     """
@@ -128,6 +129,16 @@ def configs(draw: st.DrawFn, *, plain: bool = False, **fixed: Any) -> ThrottleCo
     if draw(st.integers(0, 2)) == 0:  # of the gradient's width or another, its fraction bits near the gradient's
         d_width = draw(st.one_of(st.just(g_width), st.integers(4, g_width)))
         values["direction"] = fmt(d_width, g_fraction + draw(st.integers(-4, 2)))
+    if segmented:
+        most = draw(st.integers(0, 7))
+        layout = draw(st.lists(st.tuples(st.integers(1, 7), st.integers(0, most)), min_size=1, max_size=5))
+        values |= {
+            "segments": [{"elements": n, "scale": scale} for n, scale in layout],
+            "elements": sum(n for n, _ in layout),
+            "scale_max": draw(st.integers(most, 7)),
+            "entries": len(layout) + draw(st.integers(0, 2)),
+        }
+        values["capacity"] = values["elements"] + draw(st.integers(0, 9))
     values |= ({"residual_bits": 0, "delay": 0} if plain else {}) | fixed
     law = draw(st.sampled_from([*LAWS, "free", "extreme"]))
     along = "applied"  # which length of a step, or which projection, the curvature is measured with

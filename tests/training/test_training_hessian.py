@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kappa_rtl.golden.network.layers import Activation, BatchNorm, Dense, Layer, assign, backward, flatten, forward, parameters
+from kappa_rtl.golden.network.layers import Activation, Dense, Layer, assign, backward, flatten, forward, parameters
 from kappa_rtl.golden.network.losses import LOSSES
+from kappa_rtl.golden.network.norms import BatchNorm
 from kappa_rtl.golden.training import hessian
 from kappa_rtl.golden.training.hessian import analytic, exact, extremes, hvp, lambda_max, lambda_min, lanczos
 
@@ -145,7 +146,7 @@ def test_hvp_where_layers_without_variables_come_first_or_alone() -> None:
     assert exact([bare], x, x, HALF).shape == (0, 0)
 
 
-@pytest.mark.parametrize("loss_mode", LOSSES)
+@pytest.mark.parametrize("loss_mode", ["half_mse", "keras_mse"])
 def test_exact_equals_the_analytic_hessian_of_one_layer(loss_mode: str) -> None:
     layers, x, y = linear()
     full = exact(layers, x, y, LOSSES[loss_mode])
@@ -178,7 +179,7 @@ def test_analytic() -> None:
     np.testing.assert_allclose(analytic(x, 4, "keras_mse"), [0.25] * 4 + [2.25] * 4)
     assert analytic(np.ones((3, 2)), 1, "half_mse")[0] == 0  # a rank too few: none negative
     assert np.isnan(analytic(np.array([[math.inf]]), 2, "half_mse")).all()
-    with pytest.raises(ValueError, match="loss_mode must be one of half_mse, keras_mse, not 'mse'"):
+    with pytest.raises(ValueError, match="loss_mode must be one of half_mse, keras_mse, softmax_cross_entropy, not 'mse'"):
         analytic(x, 2, "mse")
     with pytest.raises(ValueError, match="outputs must be at least 1, not 0"):
         analytic(x, 0, "half_mse")

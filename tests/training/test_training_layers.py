@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kappa_rtl.golden.network.images import AveragePool2D, Conv2D, Flatten, MaxPool2D
 from kappa_rtl.golden.network.layers import (
     KINDS,
     Activation,
-    BatchNorm,
     Dense,
     Layer,
     assign,
@@ -24,70 +24,8 @@ from kappa_rtl.golden.network.layers import (
     split,
 )
 from kappa_rtl.golden.network.losses import LOSSES, loss_of
-
-Array = np.ndarray[Any, Any]
-
-
-class Grid:
-    """Every field on the same grid; notes what it rounded."""
-
-    def __init__(self, step: float) -> None:
-        self.step = step
-        self.seen: list[tuple[str, Array]] = []
-
-    def round(self, tensor: Array) -> Array:
-        return (np.round(tensor / self.step) * self.step).astype(tensor.dtype)
-
-    def __call__(self, field: str, tensor: Array) -> Array:
-        self.seen.append((field, tensor))
-        return self.round(tensor)
-
-    def product(self, x: Array, kernel: Array) -> Array:
-        return self("accumulator", x @ kernel)
-
-
-class Offsets:
-    """A grid whose roundings are frozen: adds what the grid added to each tensor at its first use.
-
-    Its true derivative is the straight-through one.
-    """
-
-    def __init__(self, step: float) -> None:
-        self.grid = Grid(step)
-        self.offsets: dict[str, Array] = {}
-
-    def __call__(self, field: str, tensor: Array) -> Array:
-        if field not in self.offsets:
-            self.offsets[field] = self.grid.round(tensor) - tensor
-        return tensor + self.offsets[field]
-
-    def product(self, x: Array, kernel: Array) -> Array:
-        return self("accumulator", x @ kernel)
-
-
-def numeric(function: Callable[[Array], float], at: Array, step: float = 1e-5) -> Array:
-    """The gradient by central differences."""
-    slope = np.zeros_like(at)
-    for index in np.ndindex(at.shape):
-        ends = []
-        for sign in (1, -1):
-            moved = at.copy()
-            moved[index] += sign * step
-            ends.append(function(moved))
-        slope[index] = (ends[0] - ends[1]) / (2 * step)
-    return slope
-
-
-def built(layer: Layer, width: int, dtype: Any = np.float64, seed: int = 0) -> Layer:
-    """The layer with variables and moving statistics that are nothing special."""
-    rng = np.random.default_rng(seed)
-    layer.build(width, dtype, rng)
-    for name, value in layer.params.items():
-        layer.params[name] = (value + rng.normal(size=value.shape)).astype(dtype)
-    for name, value in layer.state.items():
-        layer.state[name] = (value + rng.random(value.shape)).astype(dtype)
-    return layer
-
+from kappa_rtl.golden.network.norms import BatchNorm, LayerNorm
+from support.layers import Array, Grid, Offsets, built, numeric
 
 LAYERS: dict[str, tuple[Callable[[], Layer], bool]] = {
     **{kind: (lambda kind=kind: Activation("a", kind), True) for kind in KINDS},
@@ -95,7 +33,26 @@ LAYERS: dict[str, tuple[Callable[[], Layer], bool]] = {
     "dense_without_bias": (lambda: Dense("d", 3, use_bias=False), True),
     "batchnorm_training": (lambda: BatchNorm("b"), True),
     "batchnorm_inference": (lambda: BatchNorm("b"), False),
+    "batchnorm_from_one": (lambda: BatchNorm("b", gain_from_one=True), True),
+    "batchnorm_of_images": (lambda: of((1, 2, 2), BatchNorm("b")), True),
+    "batchnorm_of_images_inference": (lambda: of((1, 2, 2), BatchNorm("b")), False),
+    "layernorm": (lambda: LayerNorm("l"), True),
+    "layernorm_from_one": (lambda: LayerNorm("l", gain_from_one=True), False),
+    "layernorm_of_sequences": (lambda: of((2, 2), LayerNorm("l")), True),
+    "convolution": (lambda: of((2, 2, 1), Conv2D("c", 3, 2)), True),
+    "convolution_of_channels": (lambda: of((1, 2, 2), Conv2D("c", 2, 1, use_bias=False)), True),
+    "convolution_valid": (lambda: of((4, 1, 1), Conv2D("c", 2, 1, stride=2, padding="valid")), True),
+    "maxpool": (lambda: of((2, 2, 1), MaxPool2D("p")), True),
+    "maxpool_overlapping": (lambda: of((4, 1, 1), MaxPool2D("p", 1, stride=1)), True),
+    "averagepool": (lambda: of((2, 2, 1), AveragePool2D("p")), True),
+    "flatten": (lambda: of((2, 2, 1), Flatten("f")), True),
 }
+
+
+def of(shape: tuple[int, ...], layer: Layer) -> Layer:
+    """The layer, told what its inputs look like."""
+    layer.take(shape)
+    return layer
 
 
 def inputs(rows: int = 6, width: int = 4, seed: int = 1) -> Array:
@@ -303,7 +260,7 @@ def test_batchnorm_statistics() -> None:
         (lambda rng: BatchNorm("b").initialise(rng), "the layer b must be built before it is initialised"),
         (lambda rng: built(BatchNorm("b"), 3).forward(np.zeros((2, 2)), training=True), r"shape \(rows, 3\), not \(2, 2\)"),
         (lambda rng: split([built(Dense("d", 1), 3)], np.zeros(3)), "a flat vector must have 4 elements, not 3"),
-        (lambda rng: loss_of("mse"), "loss_mode must be one of half_mse, keras_mse, not 'mse'"),
+        (lambda rng: loss_of("mse"), "loss_mode must be one of half_mse, keras_mse, softmax_cross_entropy, not 'mse'"),
     ],
 )
 def test_errors(action: Callable[[np.random.Generator], object], message: str) -> None:
@@ -319,16 +276,19 @@ def test_losses(name: str) -> None:
     loss, rng = loss_of(name), np.random.default_rng(6)
     pred, y, pred_dot = rng.normal(size=(5, 3)), rng.normal(size=(5, 3)), rng.normal(size=(4, 5, 3))
     total = float(np.sum((pred - y) ** 2))
-    assert loss.value(pred, y) == pytest.approx({"half_mse": total / 10, "keras_mse": total / 15}[name], rel=1e-14)
+    share = np.exp(pred) / np.exp(pred).sum(axis=1, keepdims=True)
+    values = {"half_mse": total / 10, "keras_mse": total / 15, "softmax_cross_entropy": -float(np.sum(y * np.log(share))) / 5}
+    assert loss.value(pred, y) == pytest.approx(values[name], rel=1e-13)
     np.testing.assert_allclose(loss.gradient(pred, y), numeric(lambda p: loss.value(p, y), pred), rtol=1e-6, atol=1e-10)
     for k in range(4):
-        change = loss.gradient(pred + pred_dot[k], y) - loss.gradient(pred, y)  # it is linear
-        np.testing.assert_allclose(loss.tangent(pred_dot)[k], change, atol=1e-14)
+        ends = [loss.gradient(pred + t * pred_dot[k], y) for t in (1e-5, -1e-5)]
+        np.testing.assert_allclose(loss.tangent(pred, y, pred_dot)[k], (ends[0] - ends[1]) / 2e-5, rtol=1e-6, atol=1e-9)
     single = pred.astype(np.float32), y.astype(np.float32)
     assert loss.gradient(*single).dtype == np.float32
     assert isinstance(loss.value(*single), float)
     with np.errstate(over="ignore"):
-        assert math.isinf(loss.value(np.float32(1e30) * single[0], single[1]))  # as a float32 loss is
+        far = loss.value(np.float32(1e30) * single[0], single[1])
+        assert math.isinf(far) if name != "softmax_cross_entropy" else math.isfinite(far)  # as a float32 loss is
     for wrong in (y[:, 0], y[:3], y[:, :1]):
         with pytest.raises(ValueError, match="y must have the predictions' shape"):
             loss.gradient(pred, wrong)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from kappa_rtl.golden.network.data import batches, synthetic
-from kappa_rtl.golden.network.layers import BatchNorm, Dense
+from kappa_rtl.golden.network.layers import Dense
+from kappa_rtl.golden.network.norms import BatchNorm
 from kappa_rtl.golden.network.optimisers import Momentum
 from kappa_rtl.golden.training.model import BaseModel, LinearBlockModel
 
@@ -359,7 +360,7 @@ def test_predict_on_grids() -> None:
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"loss": "mae"}, r"loss must be one of mse, keras_mse, half_mse, not 'mae'"),
+        ({"loss": "mae"}, r"loss must be one of mse, half_mse, keras_mse, softmax_cross_entropy, not 'mae'"),
         ({"optimizer": "rmsprop"}, r"optimiser must be one of sgd, momentum, nesterov, adam, or an Optimiser, not 'rmsprop'"),
         ({"dtype": np.float16}, r"dtype must be float32 or float64, not float16"),
         ({"dtype": int}, r"dtype must be float32 or float64, not int64"),
@@ -369,7 +370,7 @@ def test_predict_on_grids() -> None:
         ({"num_hidden": [5, 0]}, r"num_hidden must hold integers of at least 1, not 0"),
         ({"num_hidden": [5.0]}, r"num_hidden must hold integers of at least 1, not 5\.0"),
         ({"num_hidden": [True]}, r"num_hidden must hold integers of at least 1, not True"),
-        ({"dataset": Shapes((10, 4, 4))}, r"dataset must hold vectors, not samples of shape \(4, 4\) and \(2,\)"),
+        ({"dataset": Shapes((10, 4, 4))}, r"dense0 must be given vectors, not \(4, 4\): a Flatten before it makes them"),
         ({"dataset": Shapes(output_shape=(10,))}, r"dataset must hold vectors"),
     ],
 )

@@ -240,7 +240,7 @@ def test_the_unthrottled_step() -> None:
     [
         ({"zero_dtheta": "skip"}, r"zero_dtheta must be one of spec, hold, floor, not 'skip'"),
         ({"ema_init": "last"}, r"ema_start must be one of zero, first, not 'last'"),
-        ({"loss_mode": "mse"}, r"loss_mode must be one of half_mse, keras_mse, not 'mse'"),
+        ({"loss_mode": "mse"}, r"loss_mode must be one of half_mse, keras_mse, softmax_cross_entropy, not 'mse'"),
         ({"dtype": "float16"}, r"dtype must be float32 or float64, not float16"),
     ],
 )

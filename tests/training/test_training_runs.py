@@ -132,7 +132,7 @@ NAN = np.full((64, 4), np.nan)
         ({"controller": "gamma"}, r"controller must be one of stability_margin, inverse_curvature, not 'gamma'"),
         ({"on_still": "skip"}, r"on_still must be one of release, floor, hold, divide, not 'skip'"),
         ({"ema_start": "last"}, r"ema_start must be one of zero, first, not 'last'"),
-        ({"loss_mode": "mse"}, r"loss_mode must be one of half_mse, keras_mse, not 'mse'"),
+        ({"loss_mode": "mse"}, r"loss_mode must be one of half_mse, keras_mse, softmax_cross_entropy, not 'mse'"),
         ({"optimiser": "rms"}, r"optimiser must be one of sgd, momentum, nesterov, adam, or an Optimiser, not 'rms'"),
         ({"estimator": "best"}, r"estimator must be one of naive, same_batch, half_batch, momentum, .* not 'best'"),
         ({"estimator": "half_batch", "batch_size": 9}, r"batch_size must leave no batch of one row for half_batch, not 9 of 64"),

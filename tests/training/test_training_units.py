@@ -124,3 +124,18 @@ def test_a_variable_in_shards_of_different_formats_is_refused() -> None:
     assert [v.name for v in variables(model.layers)] == ["kernel", "bias"] * 2
     with pytest.raises(ValueError, match=exactly("throttle must have dense0/bias in shards of one format")):
         model.train_instrumented(problem.X, problem.Y, 1, 64, throttle=unit)
+
+
+def test_segments_where_binary_points_alone_differ() -> None:
+    """A segment a variable; room for more if it is asked for; shards where a unit cannot have them."""
+    _, model = model_of()
+    layers = {"dense0": FIRST, "dense1": {"weight": "SQ3.7", "bias": "SQ3.7", "gradient": "SQ4.6", "update": "SQ1.9"}}
+    unit = unit_for(model, layers, **LAW, capacity=100, entries=6)
+    assert not isinstance(unit, ShardedThrottle)
+    assert [segment.scale for segment in unit.config.segments] == [0, 0, 1, 1]
+    assert (unit.config.room, unit.config.entries, str(unit.config.gradient)) == (100, 6, "SQ5.6")
+    assert [segment.elements for segment in unit_for(model, layers, **LAW, entries=2).config.segments] == [15, 8]
+    assert isinstance(unit_for(model, layers, **LAW, delay=1), ShardedThrottle)
+    assert len(unit_for(model, {"__default__": FIRST}, **LAW, entries=6).config.segments) == 4
+    wider = layers | {"dense1": FIRST | {"weight": "SQ4.7", "bias": "SQ4.7"}}
+    assert isinstance(unit_for(model, wider, **LAW), ShardedThrottle)

@@ -113,6 +113,7 @@ class Job:
             self.narrow_runs  # noqa: B018  # refuses what no unit has
         except ValueError as error:
             raise ValueError(f"narrow.{error}") from None
+        self.throttle.refuse_segments("to the co-simulation, whose report is of one grid")
         if self.precision and not self.is_network:
             raise ValueError("precision must not be given for the one layer, whose formats are throttle's and run.input; a table "
                              "[model] makes it a network")  # fmt: skip
@@ -292,6 +293,12 @@ class Job:
             del table["law"]
         if lanes is not None:
             table["lanes"] = lanes
+        for name in ("segments", "entries", "capacity"):
+            if table.get(name):
+                raise ValueError(
+                    f"throttle.{name} must not be given to the co-simulation, whose report is of one grid; kappa-rtl train "
+                    "segments has units with segments"
+                )
         if "elements" not in table:
             problem = _rows_of(experiment, spec)
             table["elements"] = network.build(problem, 0).theta.size if network else problem.elements

@@ -20,10 +20,13 @@ from ....golden.files import write_atomically
 from ....golden.training.metrics import METRICS
 from .figures import PLOTS, Plot, draw
 from .history import TAIL, Runs, observations, of_kind, summary_table
+from .steps import steps_page
 
 
 def write_report(out: Path, summary: Mapping[str, Any], runs: Runs) -> None:
-    """Write the PNG plots and ``index.html`` into ``out``; each file appears whole or not at all.
+    """Write the PNG plots, ``steps.html`` and ``index.html`` into ``out``; each file appears whole or not at all.
+
+    ``steps.html`` is interactive and has scripts, the report has none. Without Altair there is none, and the report says so.
 
     Args:
         out: the directory; made if it is not there.
@@ -43,8 +46,15 @@ def write_report(out: Path, summary: Mapping[str, Any], runs: Runs) -> None:
         write_atomically(out / f"{plot.name}.png", png)
         uri = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
         figures.append({"name": plot.name, "heading": plot.heading, "caption": plot.caption, "uri": uri})
+    try:
+        write_atomically(out / "steps.html", steps_page(str(summary["title"]), runs))
+        without = ""
+    except ValueError as error:  # what draws it is an extra: the report does without
+        (out / "steps.html").unlink(missing_ok=True)
+        without = str(error)
     page = render(
         "report.html.j2",
+        without_steps=without,
         summary=summary,
         table=summary_table(runs),
         figures=figures,

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ....golden.compiled import compiler
 from ....golden.credit.cifar import files
 from ....golden.credit.loop import Run
 from ....golden.files import write_atomically
@@ -192,7 +193,7 @@ def _key(arm: Arm, seed: int, datapath: str, simulator: str) -> Key:
     fixed = isinstance(arm.task, Throttled) and arm.task.bits
     text = repr((arm.method, sorted(arm.options.items()), arm.task, seed, (datapath, simulator) if fixed else ""))
     made = key(hashlib.sha256(text.encode()).hexdigest())
-    return made if throttled else made | {"code": CODE}
+    return made if throttled else made | {"code": CODE, "gelu": "numba" if compiler() else "numpy"}
 
 
 def _read(path: Path) -> tuple[Any, Run]:

@@ -8,6 +8,7 @@ from . import published as experiments
 from . import rules, widths
 from .curvature import experiment_curvature
 from .published import Experiment
+from .segments import experiment_segments
 from .still import experiment_still
 
 EXPERIMENTS: dict[str, Callable[..., Experiment]] = {
@@ -23,5 +24,6 @@ EXPERIMENTS: dict[str, Callable[..., Experiment]] = {
     "delay": rules.experiment_delay,
     "still": experiment_still,
     "curvature": experiment_curvature,
+    "segments": experiment_segments,
 }
 """What makes it."""

@@ -14,10 +14,11 @@ import numpy as np
 
 from ....golden.network.data import Drift, Problem, digits
 from ....golden.reference import FloatThrottle
+from .advice import advice
 from .cell import CORRECTIONS, ESTIMATORS, PUBLISHED_CHI, Cell
 from .corrections import MixedThrottle, QuietThrottle
-from .curvature_figures import over_chi
-from .published import LINEAR, Arm, Experiment, MakeUnit, Phase, teacher
+from .curvature_figures import over_chi, overview
+from .published import LINEAR, Arm, Experiment, MakeUnit, Overview, Phase, teacher
 from .still import some_digits
 
 OPTIONS: dict[str, dict[str, str]] = {
@@ -220,5 +221,5 @@ def experiment_curvature(
         seeds=seeds or (5 if full else 3),
         datapath="golden",
         draw=over_chi,
-        sweep=full,
+        sweep=Overview(advice, overview) if full else None,
     )

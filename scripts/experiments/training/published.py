@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,17 +19,21 @@ from numpy.typing import NDArray
 from ....golden.config import ThrottleConfig
 from ....golden.network.data import TEACHER, Drift, Problem, batches
 from ....golden.network.losses import loss_of
-from ....golden.rounding import quantise, values
 from ....golden.throttle import Datapath
 from ....golden.training.history import FitHistory
 from ....golden.training.instrumented import Step
-from ....golden.training.model import LinearBlockModel
+from ....golden.training.model import BaseModel, LinearBlockModel
 from ....golden.training.published import Law
 from ....golden.training.resume import Checkpoint
 from ....golden.training.schedules import make as make_schedule
+from ....golden.training.units import first_weights
+from .grids import calibrated, calibrated_config
+from .networks import NETWORKS
 from .recent import TAIL, Recent
 
 Floats = NDArray[np.float64]
+Spreads = Mapping[str, Mapping[str, tuple[float, float, float]]]
+"""Median, least and most over the seeds, by arm and column."""
 Formats = Mapping[str, Mapping[str, str]]
 MakeUnit = Callable[[ThrottleConfig, Any], Datapath]
 """A unit from its configuration and its initial weights, real values on the weight grid."""
@@ -72,6 +76,8 @@ class Arm:
         start: what the initial weights are scaled by.
         held: rows that no step trains on.
         goal: the loss whose first step is looked for.
+        network: of :data:`~.networks.NETWORKS`, in the place of a block model.
+        calibrated: the grids of a fixed-point unit come from a short run in float; see :func:`calibrated`.
     """
 
     name: str
@@ -87,6 +93,22 @@ class Arm:
     start: float = 1.0
     held: Problem | None = None
     goal: float = math.nan
+    network: str = ""
+    calibrated: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Overview(NamedTuple):
+    """What is made of a sweep's spreads by arm and column: its table, its picture, and whatever else is to be run for it.
+
+    ``checks`` has the experiment and the name of a simulator, and gives sentences that follow the table.
+
+    Raises:
+        SimulationError: a check fails; table and picture are written then.
+    """
+
+    table: Callable[[Spreads], str]
+    draw: Callable[[Spreads], bytes]
+    checks: Callable[[Experiment, str], str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +125,7 @@ class Experiment:
         None  #: its own picture, a PNG, in the place of the usual one
     )
     notes: tuple[str, ...] = ()
-    sweep: bool = False  #: of its many runs the rows of the table are kept, and no histories
+    sweep: Overview | None = None  #: of its many runs the rows of the table are kept, and no histories
 
 
 # -------------------------------------------------------------------------------------------------- a run
@@ -115,7 +137,7 @@ def run_arm(
     *,
     make_unit: MakeUnit | None = None,
     close: Callable[[Datapath], None] | None = None,
-    observe: Callable[[Step], None] | None = None,
+    observe: Callable[[Step], bool | None] | None = None,
     unfinished: Path | None = None,
     seconds: float = 30.0,
 ) -> FitHistory:
@@ -125,7 +147,7 @@ def run_arm(
         seed: of the data, the weights and the batches.
         make_unit: makes a fixed-point or float unit for each phase; none means the published one.
         close: called with each unit when its phase is over.
-        observe: called after every step.
+        observe: called after every step; True ends the run.
         unfinished: a folder for the run alone, where it is saved every so many ``seconds`` and from where it goes on; removed
             when the run is done.
 
@@ -133,7 +155,7 @@ def run_arm(
         ValueError: an arm that the loop or the unit refuses.
     """
     problem = arm.problem(seed)
-    model = LinearBlockModel(problem, seed=seed, **arm.model)
+    model = model_of(arm, problem, seed)
     model.theta = model.theta * arm.start
     parts: list[FitHistory] = []
     scales: list[float] = []
@@ -145,7 +167,11 @@ def run_arm(
         unit = None
         if make_unit is not None and not phase.plain:
             config = unit_config(arm, phase, model.theta.size)
-            unit = make_unit(config, values(quantise(model.theta, config.grids.weight), config.grids.weight))
+            if arm.calibrated:
+                config = calibrated_config(
+                    arm.calibrated, settings, calibrated(arm.calibrated, settings, arm.batch, model, problem), **arm.unit
+                )
+            unit = make_unit(config, first_weights(model.theta, config))
         size = arm.batch or len(problem.X)
         whole = bool(settings.pop("drop_last", False))
         stream = _stream(problem, phase, size, seed + 1000 * len(parts), arm.noise, whole)
@@ -183,26 +209,35 @@ def run_arm(
         history.meta |= {
             name: loss for name, loss in (("loss_held_out", last), ("tail_loss_held_out", tail)) if math.isfinite(loss)
         }
-    if problem.labels is not None:
+    for name, rows in (("tail_accuracy", problem), ("tail_accuracy_held_out", arm.held)):
+        if rows is None or rows.labels is None:
+            continue
         shares = []
         for theta in recent.thetas:
             model.theta = theta
-            shares.append(_accuracy(model, problem, arm))
-        history.meta["tail_accuracy"] = float(np.mean(shares))
+            shares.append(_accuracy(model, rows, arm))
+        history.meta[name] = float(np.mean(shares))
     history.meta |= {"arm": arm.name, "seed": seed} | ({"goal": arm.goal} if arm.goal > 0 else {})
     if unfinished is not None:
         shutil.rmtree(unfinished)
     return history
 
 
-def _accuracy(model: LinearBlockModel, problem: Problem, arm: Arm) -> float:
+def model_of(arm: Arm, problem: Problem, seed: int) -> BaseModel:
+    """The arm's network at its first weights."""
+    if arm.network:
+        return NETWORKS[arm.network](problem, seed)
+    return LinearBlockModel(problem, seed=seed, **arm.model)
+
+
+def _accuracy(model: BaseModel, problem: Problem, arm: Arm) -> float:
     """The share of the samples whose largest output is their label, at the model's weights."""
     with np.errstate(all="ignore"):
         guess = np.argmax(model.predict(problem.X, arm.precision), axis=1)
     return float(np.mean(guess == problem.labels))
 
 
-def _loss_held_out(model: LinearBlockModel, arm: Arm, thetas: Sequence[Floats]) -> tuple[float, float]:
+def _loss_held_out(model: BaseModel, arm: Arm, thetas: Sequence[Floats]) -> tuple[float, float]:
     """The loss of the held-out rows at the first of these weights, and its mean over the others."""
     assert arm.held is not None
     losses = []

@@ -18,14 +18,13 @@ TAIL = 20
 class Recent(Stateful):
     """The weights after the last :data:`TAIL` steps; saved and loaded with the run that it observes."""
 
-    def __init__(self, observe: Callable[[Step], None] | None) -> None:
+    def __init__(self, observe: Callable[[Step], bool | None] | None) -> None:
         self.thetas: deque[NDArray[Any]] = deque(maxlen=TAIL)
         self._observe = observe
 
-    def __call__(self, step: Step) -> None:
+    def __call__(self, step: Step) -> bool | None:
         self.thetas.append(step.theta_after)
-        if self._observe is not None:
-            self._observe(step)
+        return None if self._observe is None else self._observe(step)
 
     def state_dict(self) -> State:
         return {"thetas": list(self.thetas)}

@@ -34,9 +34,7 @@ from ...settings import LOOP, Settings, read
 from ..pool import Task, compute
 from ..results import Results, key
 from ..subject import DataSpec, ModelSpec
-from .advice import advice
 from .catalogue import EXPERIMENTS
-from .curvature_figures import overview
 from .figures import plot
 from .first import first_look
 from .overrides import FORMATS, Overrides
@@ -122,7 +120,7 @@ def train(
     if experiment.sweep:
         if datapath != "golden":
             raise ValueError(f"datapath must be golden for the whole of {name}, not {datapath!r}")
-        return _swept(experiment, out, [settings["training"].get("seed", 0) + k for k in range(count)], jobs)
+        return _swept(experiment, out, [settings["training"].get("seed", 0) + k for k in range(count)], jobs, simulator)
     for arm in experiment.arms:
         if arm.variant is not None and datapath != "golden":
             raise ValueError(f"datapath must be golden for {name}, whose arm {arm.name} has no other, not {datapath!r}")
@@ -161,12 +159,16 @@ def train(
     return Outcome(experiment, runs, table, out)
 
 
-def _swept(experiment: Experiment, out: Path, seeds: Sequence[int], jobs: int) -> Outcome:
+def _swept(experiment: Experiment, out: Path, seeds: Sequence[int], jobs: int, simulator: str) -> Outcome:
     """The outcome of a sweep, which keeps no histories; its picture and its table are made from the spreads."""
+    assert experiment.sweep is not None
     spreads = sweep(experiment, out, seeds, jobs)
-    table = advice(spreads)
+    table = experiment.sweep.table(spreads)
+    write_atomically(out / "plot.png", experiment.sweep.draw(spreads))
     write_atomically(out / "table.txt", f"{experiment.title}, {len(seeds)} seeds\n\n{table}\n".encode())
-    write_atomically(out / "plot.png", overview(spreads))
+    if experiment.sweep.checks is not None:
+        table += f"\n\n{experiment.sweep.checks(experiment, simulator)}"
+        write_atomically(out / "table.txt", f"{experiment.title}, {len(seeds)} seeds\n\n{table}\n".encode())
     return Outcome(experiment, {}, table, out)
 
 

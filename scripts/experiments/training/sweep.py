@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -109,7 +110,20 @@ def _run(arm: Arm, seed: int) -> Row:
 def job_of(arm: Arm, seed: int) -> str:
     """A digest of all that a run is given but its datapath."""
     variant = arm.variant and arm.variant.__qualname__
-    made = (arm.phases, arm.model, arm.precision, arm.unit, variant, arm.batch, arm.noise, arm.start, arm.goal, seed)
+    made: tuple[Any, ...] = (
+        arm.phases,
+        arm.model,
+        arm.precision,
+        arm.unit,
+        variant,
+        arm.batch,
+        arm.noise,
+        arm.start,
+        arm.goal,
+        seed,
+    )
+    if arm.network or arm.calibrated:
+        made = (*made, arm.network, sorted(arm.calibrated.items()))
     reference = None if arm.reference is None else (arm.reference.shape, arm.reference.tobytes())
     data = (_digest(arm.problem, seed), None if arm.held is None else _of(arm.held), reference)
     return hashlib.sha256(repr((made, data)).encode()).hexdigest()

@@ -1,0 +1,119 @@
+"""``kappa-rtl fit``: the costs that ``estimate`` gives without a tool, fitted to syntheses."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from pathlib import Path
+
+import click
+from amaranth.hdl import UnusedElaboratable
+from tqdm import tqdm
+
+from ..golden.files import write_atomically
+from ..hw.synth.costs import CORE, renewed, text
+from ..hw.synth.design import designed
+from ..hw.synth.estimate import Fit
+from ..hw.synth.fit import Measured, errors, fitted, read, synthesised, table, written
+from ..hw.synth.synthesis import Figures, SynthesisError, target_of, version
+from ..hw.synth.targets import Target
+from .outputs import Output
+
+COUNTED = ("ecp5",)
+"""The targets whose multipliers and memories are counted."""
+
+
+def clocks(path: Path, target: Target) -> dict[int, float]:
+    """The clock of each core in a file of ``kappa-rtl synth``, by lanes, in MHz.
+
+    Raises:
+        ValueError: it is no such file, or has no core with a clock.
+    """
+    try:
+        document = json.loads(path.read_text())
+        blocks = [Figures.from_json(block, target) for block in document["blocks"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"clocks must name a file of kappa-rtl synth --json, not {str(path)!r}: {error}") from None
+    found = {int(name[1]): round(f.mhz, 1) for f in blocks if (name := CORE.fullmatch(f.name)) and f.mhz}
+    if not found:
+        raise ValueError(f"clocks must name a file with the clock of a core, not {str(path)!r}, which has none")
+    return dict(sorted(found.items()))
+
+
+def document(fit: Fit) -> str:
+    """What ``--out`` writes."""
+    return json.dumps({"target": fit.target, "mhz": fit.mhz, "lut": fit.lut, "ff": fit.ff}, indent=1) + "\n"
+
+
+@click.command("fit")
+@click.option("--target", type=click.Choice(COUNTED), default="ecp5", show_default=True, help="What it is synthesised for.")
+@click.option(
+    "--json",
+    "path",
+    type=Output(".json"),
+    required=True,
+    help="Where the syntheses are kept, each as it is done; those of the same Verilog are not made again.",
+)
+@click.option("--measured", is_flag=True, help="Fit to what --json has, and look at no Verilog.")
+@click.option("--only", default="", metavar="REGEX", help="Synthesise only the samples whose name it matches.")
+@click.option(
+    "--clocks",
+    "clocked",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    required=True,
+    help="The figures of kappa-rtl synth, for the clock of a core.",
+)
+@click.option("--out", type=Output(".json"), help="Write the coefficients; estimate has those of hw/synth/estimate_TARGET.json.")
+@click.option(
+    "--page",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Renew the table of this Markdown page, between <!-- estimate --> and <!-- end -->.",
+)
+def command(target: str, path: Path, measured: bool, only: str, clocked: Path, out: Path | None, page: Path | None) -> None:
+    """Synthesise the designed set, fit the sizes, and table how far the estimates are off.
+
+    The set has parts and whole units, of widths from 4 to 32, lanes from 1 to 32, M from 8 to 32 and every option; it takes about
+    an hour, and goes on where it was cut off. Units that are not fitted are kept apart to measure the error. Needs the extra
+    `synth`.
+
+    \b
+    Example:
+      kappa-rtl fit --json build/estimate_ecp5.json --clocks docs/synthesis.json
+      kappa-rtl fit --json docs/estimate_ecp5.json --clocks docs/synthesis.json --measured
+    """
+    warnings.simplefilter("ignore", UnusedElaboratable)  # they are made to be counted
+    try:
+        aim = target_of(target)
+        mhz = clocks(clocked, aim)
+        known = {sample.name: figures for sample, figures in read(path, aim)} if path.exists() else {}
+        samples = designed()
+        try:
+            chosen = [sample for sample in samples if not measured and re.search(only, sample.name)]
+        except re.error as error:
+            raise ValueError(f"only must be a regular expression, not {only!r}: {error}") from None
+        if chosen:
+            about = {"tools": {"yosys": version("yosys")}, "target": aim.name, "macro": aim.define}
+            with tqdm(total=len(chosen), unit="synthesis", dynamic_ncols=True) as bar:
+
+                def keep(found: dict[str, Figures]) -> None:
+                    write_atomically(path, written(samples, found, about))
+                    bar.update()
+
+                known = synthesised(chosen, target, known, keep)
+        rows = [Measured.of(sample, known[sample.name]) for sample in samples if sample.name in known]
+        if not rows:
+            raise ValueError(f"json must name a file of syntheses with --measured, not {str(path)!r}, which has none")
+        fit = fitted(rows, target, mhz)
+        found = table(rows, fit)
+        if out:
+            write_atomically(out, document(fit))
+        if page:
+            write_atomically(page, renewed(page.read_text(), {"estimate": found}))
+        click.echo(text(found))
+        units = [row for row in rows if row.sample.part == "unit"]
+        for of in ("lut", "ff") if units else ():
+            worst = max(errors(units, fit), key=lambda off: abs(getattr(off, of)))
+            click.echo(f"farthest off in {of.upper()}: {worst.name}, {getattr(worst, of):+.1%}")
+    except (ValueError, SynthesisError, OSError) as error:
+        raise click.ClickException(str(error)) from None
