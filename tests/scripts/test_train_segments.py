@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.golden.segments import Segment
@@ -14,6 +15,7 @@ from kappa_rtl.scripts.experiments.training import segments
 from kappa_rtl.scripts.experiments.training.published import run_arm, summary
 from kappa_rtl.scripts.experiments.training.segments import FlooringThrottle, experiment_segments, worth
 from kappa_rtl.scripts.experiments.training.sweep import job_of, read_spreads
+from kappa_rtl.scripts.main import main
 
 pytestmark = pytest.mark.filterwarnings("ignore::kappa_rtl.golden.training.lint.TrainingWarning")
 
@@ -81,3 +83,20 @@ def test_two_networks_on_one_simulated_unit(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(segments, "LOCKSTEP", 3)
     said = segments.lockstep(experiment_segments(steps=3), "verilator")
     assert said.count("0 differences") == 2 and "room for 2410 elements in 8 segments" in said
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_the_command_takes_up_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables, a picture, a row for every run, lockstep; a second call makes no run, and its table is the same."""
+    monkeypatch.setattr(segments, "LOCKSTEP", 2)
+    command = ["train", "segments", "--steps", "2", "--seeds", "1", "--out", str(tmp_path)]
+    first = CliRunner().invoke(main, command)
+    assert first.exit_code == 0, first.output
+    assert first.output.count("0 differences") == 2 and "loss at its best" in first.output
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    assert set(read_spreads(tmp_path / "spread.csv")) == {arm.name for arm in experiment_segments(steps=2).arms}
+    monkeypatch.setattr("kappa_rtl.scripts.experiments.training.sweep.run_arm", None)
+    again = CliRunner().invoke(main, command)
+    assert again.exit_code == 0, again.output
+    assert again.output == first.output
