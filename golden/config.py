@@ -249,7 +249,8 @@ class ThrottleConfig:
         if self.capacity is not None:
             if not self.segments:
                 raise ValueError(f"capacity must not be given without segments, not {self.capacity!r}")
-            object.__setattr__(self, "capacity", whole("capacity", self.capacity, self.elements, LIMITS["elements"][1]))
+            most = self.population or LIMITS["elements"][1]  # the widths of energies are those of the population
+            object.__setattr__(self, "capacity", whole("capacity", self.capacity, self.elements, most))
         if not self.segments:
             object.__setattr__(self, "scale_max", MOST_SCALE)  # of nothing
             return
@@ -258,10 +259,6 @@ class ThrottleConfig:
         total = sum(segment.elements for segment in self.segments)
         if total != self.elements:
             raise ValueError(f"elements must be the sum of those of the segments, {total}, not {self.elements}")
-        if self.population is not None:
-            raise ValueError(
-                f"population must not be given with segments, not {self.population}: shards exchange sums on the grids of formats"
-            )
 
     def refuse_segments(self, where: str) -> None:
         """For what takes a unit without segments alone; ``where`` says what that is.
@@ -292,6 +289,7 @@ class ThrottleConfig:
                 continue
             if self.population is None:
                 raise ValueError(f"{name} must not be given without population, not {shared}: it is of what shards exchange")
+            own = own.extended(self.finest)
             if shared.fraction_bits < own.fraction_bits or shared.integer_bits < own.integer_bits:
                 raise ValueError(f"{name} must hold {own} of this shard, not {shared}: as many integer and fraction bits")
 
@@ -386,14 +384,14 @@ class ThrottleConfig:
     def shared(self) -> Grids:
         """The formats whose grids A and B are on: the unit's own, but for shards beside shards of other formats.
 
-        With segments those of the largest scale that one may have.
+        With segments the own are those of the largest scale that one may have.
         """
         own = self.grids
-        found = {name: getattr(self, name) or getattr(own, name.removesuffix("_grid")) for name in SHARED}
+        found = {
+            name: getattr(self, name) or getattr(own, name.removesuffix("_grid")).extended(self.finest) for name in SHARED
+        }
         if self.direction is None and self.direction_grid is None:
             found["direction_grid"] = found["gradient_grid"]
-        if self.segments:
-            found = {name: fmt.extended(self.scale_max) for name, fmt in found.items()}
         return own._replace(**{name.removesuffix("_grid"): fmt for name, fmt in found.items()})
 
     def grids_at(self, scale: int) -> Grids:
@@ -402,26 +400,32 @@ class ThrottleConfig:
         return Grids(*(fmt if fmt is own.step else fmt.finer(scale) for fmt in own))
 
     @property
+    def finest(self) -> int:
+        """Bits by which the finest grid that a segment may have is finer than the unit's."""
+        return self.scale_max if self.segments else 0
+
+    @property
     def gradient_shift(self) -> int:
-        """Bits that a shard's own A is shifted up by before it is exchanged."""
-        return 2 * (self.shared.gradient.fraction_bits - self.grids.gradient.fraction_bits)
+        """Bits that a shard's own A, of segments on the grid of the finest, is shifted up by before it is exchanged."""
+        return 2 * (self.shared.gradient.fraction_bits - self.grids.gradient.fraction_bits - self.finest)
 
     @property
     def motion_shift(self) -> int:
         """And its own B."""
         own, shared = self.grids, self.shared
         if self.intended:
-            return 2 * (shared.direction.fraction_bits - own.direction.fraction_bits)
-        return 2 * (shared.weight.fraction_bits - own.weight.fraction_bits)
+            return 2 * (shared.direction.fraction_bits - own.direction.fraction_bits - self.finest)
+        return 2 * (shared.weight.fraction_bits - own.weight.fraction_bits - self.finest)
 
     @cached_property
     def stretches(self) -> tuple[Stretch, ...]:
         """The elements whose sums are shifted alike: all of a unit or a shard, or each segment."""
         if not self.segments:
             return (Stretch(slice(0, self.elements), self.gradient_shift, self.motion_shift),)
-        shifts = (2 * (self.scale_max - segment.scale) for segment in self.segments)
+        finer = [2 * (self.scale_max - segment.scale) for segment in self.segments]
         return tuple(
-            Stretch(place, shift, shift) for (_, place), shift in zip(layouts.slices(self.segments), shifts, strict=True)
+            Stretch(place, shift + self.gradient_shift, shift + self.motion_shift)
+            for (_, place), shift in zip(layouts.slices(self.segments), finer, strict=True)
         )
 
     @property
@@ -464,8 +468,8 @@ class ThrottleConfig:
 
     @property
     def room(self) -> int:
-        """The most elements whose energies are added: those of the unit, of all shards, or of any layout that fits it."""
-        return self.population or self.capacity or self.elements
+        """The most elements of the unit: its own, or those of any layout that fits it."""
+        return self.capacity or self.elements
 
     @property
     def words(self) -> int:
@@ -509,7 +513,7 @@ class ThrottleConfig:
     @cached_property
     def still_energy(self) -> Fraction:
         """The squared length of a step in which every weight moves by half an ulp of its own."""
-        if self.segments:
+        if self.segments and self.population is None:  # a shard knows nothing of the segments of others
             half = self.grids.weight.ulp / 2
             return sum((segment.elements * (half / 2**segment.scale) ** 2 for segment in self.segments), Fraction(0))
         return (self.shared.weight.ulp / 2) ** 2 * (self.population or self.elements)
@@ -518,7 +522,7 @@ class ThrottleConfig:
     def widths(self) -> Widths:
         """Every intermediate range of the datapath."""
         projects = Source(self.source).is_projection
-        return derive(self.grids, self.shared, self.room, self.residual_bits, self.intended, projects)
+        return derive(self.grids, self.shared, self.population or self.room, self.residual_bits, self.intended, projects)
 
     @property
     def asks_moved(self) -> bool:

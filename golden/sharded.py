@@ -12,8 +12,9 @@ from .checkpoint import State, same
 from .config import Motion, ThrottleConfig
 from .engines import Engine, shards
 from .numbers import item
-from .rounding import on_grid, storage_dtype, values
-from .throttle import Exchange, Throttle, check_config
+from .rounding import storage_dtype, values
+from .segments import scales
+from .throttle import Exchange, Throttle, check_config, codes_of
 from .together import together
 
 
@@ -104,7 +105,7 @@ class ShardedThrottle(Throttle):
                 raise ValueError(f"{name} must have {len(self._parts)} vectors, one a shard, not {len(tensor)}")
             found = []
             for k, (vector, part) in enumerate(zip(tensor, self._parts, strict=True)):
-                found.append(on_grid(vector, getattr(part.grids, grid), f"{name}[{k}]", codes=codes))
+                found.append(codes_of(vector, part, grid, f"{name}[{k}]", codes=codes))
                 if found[-1].shape != (part.elements,):
                     raise ValueError(f"{name}[{k}] must have shape ({part.elements},), not {found[-1].shape}")
             return found
@@ -113,18 +114,20 @@ class ShardedThrottle(Throttle):
             return slices
         fmt = getattr(self.config.grids, grid)
         return [
-            on_grid(values(codes_of, fmt), getattr(part.grids, grid), f"{name} of shard {k}", codes=False)
-            for k, (codes_of, part) in enumerate(zip(slices, self._parts, strict=True))
+            codes_of(values(own, fmt), part, grid, f"{name} of shard {k}", codes=False)
+            for k, (own, part) in enumerate(zip(slices, self._parts, strict=True))
         ]
 
     def _join(self, slices: Sequence[NDArray[Any]], grid: str) -> NDArray[Any]:
         if not self._mixed:
             return super()._join(slices, grid)
         whole = getattr(self.config.grids, grid)
-        lifted = [
-            np.left_shift(codes, whole.fraction_bits - getattr(part.grids, grid).fraction_bits, dtype=storage_dtype(whole))
-            for codes, part in zip(slices, self._parts, strict=True)
-        ]
+        lifted = []
+        for codes, part in zip(slices, self._parts, strict=True):
+            shift: Any = whole.fraction_bits - getattr(part.grids, grid).fraction_bits
+            if part.segments:
+                shift -= scales(part.segments)
+            lifted.append(np.left_shift(codes, shift, dtype=storage_dtype(whole)))
         return super()._join(lifted, grid)
 
 

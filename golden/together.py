@@ -8,8 +8,12 @@ from typing import Any
 
 from .config import MAX_FORMAT_WIDTH, Motion, ThrottleConfig
 from .formats import Fixed
+from .segments import MOST_SCALE
 
-OWN = ("elements", "lanes", "gradient", "weight", "update", "direction", "random_bits", "seed", "residual_bits")
+OWN = (
+    *("elements", "lanes", "gradient", "weight", "update", "direction", "random_bits", "seed", "residual_bits"),
+    *("segments", "entries", "scale_max", "capacity"),
+)
 """What shards of one unit need not have in common."""
 
 
@@ -20,7 +24,7 @@ def together(
 
     The whole has formats that hold those of all shards, so that A, B and all that follows from them are on its grids, and a
     weight of any shard is one of its weights. A shard's own A and B are exact integers, which static shifts bring onto those
-    grids. Shard k draws its random numbers, if any, with its seed + k. Where formats differ, motions that are the default
+    grids. A segment lies within one shard; the whole has none. Shard k draws its random numbers, if any, with its seed + k. Where formats differ, motions that are the default
     become ``intended``; ``motion`` says otherwise.
 
     Args:
@@ -40,18 +44,18 @@ def together(
     for k, config in enumerate(configs):
         if not isinstance(config, ThrottleConfig):
             raise ValueError(f"configs[{k}] must be a ThrottleConfig, not {config!r}")
-        config.refuse_segments(f"to configs[{k}], a shard")
         if config.population is not None:
             raise ValueError(f"configs[{k}].population must not be given, not {config.population}: it is that of all shards")
     total = sum(config.elements for config in configs)
-    alike = all(_formats(config) == _formats(first) for config in configs)
+    alike = all(_formats(config) == _formats(first) and not config.segments for config in configs)
     shared: dict[str, Any] = {} if alike else {f"{name}_grid": fmt for name, fmt in _containers(configs).items()}
     asked = {config.motion for config in configs}
     if motion is None and len(asked) == 1 and any(config.motion is not config.default_motion for config in configs):
         (motion,) = asked  # one of them at least was given it, and all have it
     if motion is not None:
         shared["motion"] = motion
-    shards = [config.replace(population=total, seed=(config.seed + k) % (1 << 32), **shared) for k, config in enumerate(configs)]
+    most = sum(config.room for config in configs)
+    shards = [config.replace(population=most, seed=(config.seed + k) % (1 << 32), **shared) for k, config in enumerate(configs)]
     for field in (f.name for f in dataclasses.fields(ThrottleConfig) if f.name not in OWN):
         for k, shard in enumerate(shards):
             found, wanted = getattr(shard, field), getattr(shards[0], field)
@@ -66,24 +70,22 @@ def together(
 
 def _whole(first: ThrottleConfig, configs: Sequence[ThrottleConfig], motion: Any, total: int) -> ThrottleConfig:
     grids = _containers(configs)
-    update = _container("update", [config.grids.update for config in configs])
+    update = _container("update", [config.grids.update.extended(config.finest) for config in configs])
     kept = max(config.residual_bits for config in configs)
+    one = {"segments": (), "entries": 0, "scale_max": MOST_SCALE, "capacity": None}
     try:
-        return first.replace(elements=total, update=update, residual_bits=kept, motion=motion, **grids)
+        return first.replace(elements=total, update=update, residual_bits=kept, motion=motion, **one, **grids)
     except ValueError as error:
         raise ValueError(f"shards of different formats, taken together: {error}") from None
 
 
 def _containers(configs: Sequence[ThrottleConfig]) -> dict[str, Fixed]:
-    """The least formats that hold all gradients, all weights and, if a shard has a grid of its own for it, all directions."""
-    grids = [config.grids for config in configs]
-    found = {
-        "gradient": _container("gradient", [own.gradient for own in grids]),
-        "weight": _container("weight", [own.weight for own in grids]),
-    }
-    if any(config.direction is not None for config in configs):
-        found["direction"] = _container("direction", [own.direction for own in grids])
-    return found
+    """The least formats that hold all gradients, all weights and, if a shard has a grid of its own for it, all directions.
+
+    Of a shard with segments those of any that it may have.
+    """
+    names = ("gradient", "weight", "direction")[: 3 if any(config.direction is not None for config in configs) else 2]
+    return {name: _container(name, [getattr(one.grids, name).extended(one.finest) for one in configs]) for name in names}
 
 
 def _container(name: str, formats: Sequence[Fixed]) -> Fixed:

@@ -247,9 +247,10 @@ def test_no_segments_is_the_unit_of_before() -> None:
         ({"segments": 2, "entries": 3}, "entries must be 2, as segments says, not 3"),
         ({"segments": 2, "capacity": 1}, f"capacity must be an integer from 2 to {1 << 32}, not 1"),
         ({"capacity": 4}, "capacity must not be given without segments, not 4"),
+        ({"segments": 2, "population": 4, "capacity": 5}, "capacity must be an integer from 2 to 4, not 5"),
         (
-            {"segments": 2, "population": 4},
-            "population must not be given with segments, not 4: shards exchange sums on the grids of formats",
+            {"segments": 2, "population": 4, "gradient_grid": "SQ4.18"},
+            "gradient_grid must hold SQ4.19 of this shard, not SQ4.18: as many integer and fraction bits",
         ),
         ({"segments": 65}, "segments must be an integer from 0 to 64, not 65"),
         ({"segments": 2, "scale_max": 8}, "scale_max must be an integer from 0 to 7, not 8"),

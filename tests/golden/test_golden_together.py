@@ -19,6 +19,7 @@ from kappa_rtl.golden.formats import Fixed, Rounding
 from kappa_rtl.golden.sharded import ShardedThrottle
 from kappa_rtl.golden.throttle import Throttle
 from kappa_rtl.golden.together import together
+from support.spec import scales
 from support.spec_shards import SpecShards
 from support.strategies import OVERFLOWS, ROUNDINGS, codes, configs, exactly, vectors
 
@@ -33,7 +34,20 @@ def shards(draw: st.DrawFn, first: ThrottleConfig) -> list[ThrottleConfig]:
         return Fixed(True, width - fraction, fraction, rounding, draw(st.sampled_from(OVERFLOWS)))
 
     grids, own = first.grids, first.direction is not None
-    found = [first]
+    def segmented(config: ThrottleConfig) -> ThrottleConfig:
+        """Now and then in segments, with room for a finer one than there is."""
+        if draw(st.booleans()):
+            return config
+        cuts = sorted(draw(st.sets(st.integers(1, config.elements - 1), max_size=2))) if config.elements > 1 else []
+        sizes = np.diff([0, *cuts, config.elements]).tolist()
+        most = draw(st.integers(0, 3))
+        return config.replace(
+            segments=[{"elements": size, "scale": draw(st.integers(0, most))} for size in sizes],
+            scale_max=most,
+            motion=config.motion,
+        )
+
+    found = [segmented(first)]
     for _ in range(draw(st.integers(1, 2))):
         found.append(
             first.replace(
@@ -48,6 +62,7 @@ def shards(draw: st.DrawFn, first: ThrottleConfig) -> list[ThrottleConfig]:
                 motion=first.motion,
             )
         )
+        found[-1] = segmented(found[-1])
     return found
 
 
@@ -88,11 +103,11 @@ def test_shards_of_several_formats_are_the_oracle(data: st.DataObject, first: Th
 
 
 def _reals(config: ThrottleConfig, theta: list[int]) -> list[Fraction]:
-    return [code * config.grids.weight.ulp for code in theta]
+    return [code * config.grids.weight.ulp / 2**finer for code, finer in zip(theta, scales(config), strict=True)]
 
 
 def _updates(config: ThrottleConfig, update: list[int]) -> list[Fraction]:
-    return [code * config.grids.update.ulp for code in update]
+    return [code * config.grids.update.ulp / 2**finer for code, finer in zip(update, scales(config), strict=True)]
 
 
 def pair(**of_second: Any) -> list[ThrottleConfig]:
@@ -112,6 +127,24 @@ def test_the_whole_holds_all_formats_and_the_motion_is_the_intended_one() -> Non
     assert whole.constants == parts[0].constants == parts[1].constants
     assert [part.registers()["energy_fractions"] for part in parts] == [{"A": 8, "B": 8}] * 2
     assert "energy_fractions" not in whole.registers()
+
+
+def test_segments_lie_within_a_shard() -> None:
+    """A shard of two scales beside one of other formats: shifts by segment, formats that hold all of them, codes of each grid."""
+    first, second = pair()
+    first = first.replace(segments=[{"elements": 1, "scale": 2}, {"elements": 2}], scale_max=3, capacity=4)
+    whole, parts = together([first, second])
+    assert (str(whole.gradient), str(whole.weight), whole.segments) == ("SQ4.11", "SQ4.13", ())
+    assert [[one[1:] for one in part.stretches] for part in parts] == [[(2, 2), (6, 6)], [(10, 10)]]
+    assert [(part.population, part.gradient_shift) for part in parts] == [(6, 0), (6, 10)]
+    assert whole.replace(elements=6).widths.gradient_energy == parts[0].widths.gradient_energy
+    unit = ShardedThrottle([first, second], [0.25 + 2.0**-12, 0.5, -1, 2, 3])
+    assert [codes.tolist() for codes in unit.thetas] == [[1025, 512, -1024], [32, 48]]
+    assert unit.weights.tolist() == [0.25 + 2.0**-12, 0.5, -1, 2, 3]
+    with pytest.raises(ValueError, match=exactly("weights of shard 0 of segment1[0] must lie on the grid of SQ2.10, not 0.000244140625")):
+        ShardedThrottle([first, second], [0, 2.0**-12, 0, 0, 0])
+    with pytest.raises(ValueError, match="segments must be in the configuration of a unit whose layout changes, not none"):
+        unit.layout([{"elements": 5}], np.zeros(5))
 
 
 def test_a_motion_that_was_given_and_is_one_stays() -> None:

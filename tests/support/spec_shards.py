@@ -19,9 +19,11 @@ class SpecShards(SpecThrottle):
 
     def __init__(self, parts: Sequence[ThrottleConfig], thetas: Sequence[Sequence[int]], motion: str) -> None:
         total = sum(part.elements for part in parts)
-        super().__init__(parts[0].replace(elements=total, motion=motion), [0] * total)
+        one = {"elements": total, "segments": [], "entries": 0, "scale_max": 7, "capacity": None}
+        super().__init__(parts[0].replace(**one, motion=motion), [0] * total)
         self.shards = [SpecThrottle(part.replace(motion=motion), theta) for part, theta in zip(parts, thetas, strict=True)]
-        self.k = constants(self.config, max(part.grids.weight.fraction_bits for part in parts))
+        finest = [part.grids.weight.fraction_bits + shard.finest // 2 for part, shard in zip(parts, self.shards, strict=True)]
+        self.k = constants(self.config, max(finest))
         for k, shard in enumerate(self.shards):
             shard.lanes = [Lane((parts[k].seed + k) % 2**32, lane) for lane in range(parts[k].lanes)]
             shard.counts = self.counts  # one set of counters
@@ -29,10 +31,10 @@ class SpecShards(SpecThrottle):
     def step_all(self, gradients: Sequence[Sequence[int]], directions: Sequence[Sequence[int]] | None = None) -> dict[str, Any]:
         """One step of all shards, of which each has its vector."""
         directions = gradients if directions is None else directions
-        g = [shard.config.grids.gradient.fraction_bits for shard in self.shards]
+        g = [shard.config.grids.gradient.fraction_bits + shard.finest // 2 for shard in self.shards]
         intended = self.config.motion == "intended"
-        grids = [shard.config.grids for shard in self.shards]
-        moving = [(own.direction if intended else own.weight).fraction_bits for own in grids]
+        grids = [(shard.config.grids, shard.finest // 2) for shard in self.shards]
+        moving = [(own.direction if intended else own.weight).fraction_bits + finer for own, finer in grids]
         absorbed = [shard.absorb(G) for shard, G in zip(self.shards, gradients, strict=True)]
         A = max(Fraction(0), sum((a * power_of_two(-2 * f) for a, f in zip(absorbed, g, strict=True)), Fraction(0)))
         self.moved = any(shard.moved for shard in self.shards)
