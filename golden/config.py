@@ -387,9 +387,7 @@ class ThrottleConfig:
         With segments the own are those of the largest scale that one may have.
         """
         own = self.grids
-        found = {
-            name: getattr(self, name) or getattr(own, name.removesuffix("_grid")).extended(self.finest) for name in SHARED
-        }
+        found = {name: getattr(self, name) or getattr(own, name.removesuffix("_grid")).extended(self.finest) for name in SHARED}
         if self.direction is None and self.direction_grid is None:
             found["direction_grid"] = found["gradient_grid"]
         return own._replace(**{name.removesuffix("_grid"): fmt for name, fmt in found.items()})

@@ -12,9 +12,8 @@ from .checkpoint import State, same
 from .config import Motion, ThrottleConfig
 from .engines import Engine, shards
 from .numbers import item
-from .rounding import storage_dtype, values
-from .segments import scales
-from .throttle import Exchange, Throttle, check_config, codes_of
+from .parts import Parts, Place
+from .throttle import Exchange, Throttle, check_config
 from .together import together
 
 
@@ -31,6 +30,7 @@ class ShardedThrottle(Throttle):
         weights, codes: the initial theta, (N,), as for :class:`Throttle`; or a list, a vector a shard.
         sizes: elements of each shard, in order, where one configuration is given; their sum is N.
         motion: of all shards, in the place of the one that their configurations have, where a list is given.
+        places: the elements of theta that each shard of a list holds, integers; one after the other if not given.
         held: the shards that are held here, by number, where a list is given; all by default. Vectors are then of these.
         exchange: sums integers of the held shards over all; called twice a step, with A, and with B and whether a weight moved.
         engine, threads: as for :class:`Throttle`.
@@ -51,6 +51,7 @@ class ShardedThrottle(Throttle):
         *,
         codes: bool | None = None,
         motion: Motion | str | None = None,
+        places: Sequence[ArrayLike] | None = None,
         held: Sequence[int] | None = None,
         exchange: Exchange | None = None,
         engine: Engine = "numpy",
@@ -59,19 +60,22 @@ class ShardedThrottle(Throttle):
         if isinstance(config, (list, tuple)):
             if sizes is not None:
                 raise ValueError(f"sizes must not be given with a list of configurations, which have them, not {sizes!r}")
-            whole, parts = together(config, motion=motion)
+            configs = list(config)
         else:
             check_config(config)
             assert isinstance(config, ThrottleConfig)
             config.refuse_segments("to a unit of several shards")
-            whole, parts = together([config.replace(elements=size) for size in _sizes(sizes, config.elements)])
+            configs = [config.replace(elements=size) for size in _sizes(sizes, config.elements)]
+        whole, parts = together(configs, motion=motion)
         here = range(len(parts)) if held is None else held
         if any(not isinstance(k, int) or not 0 <= k < len(parts) for k in here) or len({*here}) != len(here) or not len(here):
             raise ValueError(f"held must be numbers of shards from 0 to {len(parts) - 1}, each once, not {list(here)!r}")
         if exchange is None and len(here) < len(parts):
             raise ValueError(f"exchange must be given where only some shards are held, {list(here)} of {len(parts)}")
-        self._parts = [parts[k] for k in here]
-        self._mixed = any(part.weight_grid is not None for part in parts)
+        if places is not None and (sizes is not None or len(here) < len(parts)):
+            raise ValueError("places must not be given with sizes, nor where only some shards are held")
+        self._given, self._parts = [configs[k] for k in here], [parts[k] for k in here]
+        self._places = Parts(whole, self._parts, places)
         self._config, self._sizes = whole, [part.elements for part in self._parts]
         make = shards(engine, threads)
         vectors = self._split(weights, "weight", "weights", codes)
@@ -80,9 +84,25 @@ class ShardedThrottle(Throttle):
             self._exchange = exchange
 
     @property
+    def configs(self) -> list[ThrottleConfig]:
+        """What was given of each shard that is held."""
+        return list(self._given)
+
+    @property
     def parts(self) -> list[ThrottleConfig]:
-        """The configuration of each shard that is held."""
+        """The configuration of each shard that is held: what was given, and how it meets the others."""
         return list(self._parts)
+
+    @property
+    def places(self) -> list[Place]:
+        """The elements of theta of each shard that is held."""
+        return list(self._places.places)
+
+    @property
+    def residual(self) -> NDArray[Any]:
+        """As that of one unit, (N,)."""
+        kept = [np.zeros(s.config.elements, np.int8) if s.residual is None else s.residual for s in self._shards]
+        return self._places.place(kept)
 
     @property
     def thetas(self) -> list[NDArray[Any]]:
@@ -91,49 +111,24 @@ class ShardedThrottle(Throttle):
 
     def state_dict(self) -> State:
         """As that of one unit; of shards with formats of their own also the configuration of each."""
-        parts = {"parts": [part.to_table() for part in self._parts]} if self._mixed else {}
-        return super().state_dict() | parts
+        parts: State = {"parts": [part.to_table() for part in self._parts]} if self._places.mixed else {}
+        places: State = {} if self._places.given is None else {"places": self._places.given}
+        return super().state_dict() | parts | places
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        if self._mixed and "parts" in state:
+        if self._places.mixed and "parts" in state:
             same("parts", state["parts"], [part.to_table() for part in self._parts])
+        if self._places.given is not None and "places" in state:
+            same("places", state["places"], self._places.given)
         super().load_state_dict(state)
 
     def _split(self, tensor: Any, grid: str, name: str, codes: bool | None) -> list[NDArray[Any]]:
-        if _is_vectors(tensor):
-            if len(tensor) != len(self._parts):
-                raise ValueError(f"{name} must have {len(self._parts)} vectors, one a shard, not {len(tensor)}")
-            found = []
-            for k, (vector, part) in enumerate(zip(tensor, self._parts, strict=True)):
-                found.append(codes_of(vector, part, grid, f"{name}[{k}]", codes=codes))
-                if found[-1].shape != (part.elements,):
-                    raise ValueError(f"{name}[{k}] must have shape ({part.elements},), not {found[-1].shape}")
-            return found
-        slices = super()._split(tensor, grid, name, codes)
-        if not self._mixed:
-            return slices
-        fmt = getattr(self.config.grids, grid)
-        return [
-            codes_of(values(own, fmt), part, grid, f"{name} of shard {k}", codes=False)
-            for k, (own, part) in enumerate(zip(slices, self._parts, strict=True))
-        ]
+        return self._places.split(tensor, grid, name, codes)
 
     def _join(self, slices: Sequence[NDArray[Any]], grid: str) -> NDArray[Any]:
-        if not self._mixed:
-            return super()._join(slices, grid)
-        whole = getattr(self.config.grids, grid)
-        lifted = []
-        for codes, part in zip(slices, self._parts, strict=True):
-            shift: Any = whole.fraction_bits - getattr(part.grids, grid).fraction_bits
-            if part.segments:
-                shift -= scales(part.segments)
-            lifted.append(np.left_shift(codes, shift, dtype=storage_dtype(whole)))
-        return super()._join(lifted, grid)
-
-
-def _is_vectors(tensor: Any) -> bool:
-    """Whether it is a list of vectors, and not one vector."""
-    return isinstance(tensor, (list, tuple)) and bool(tensor) and all(np.ndim(vector) == 1 for vector in tensor)
+        joined = self._places.join(slices, grid)
+        joined.flags.writeable = False
+        return joined
 
 
 def _sizes(sizes: Sequence[int] | None, elements: int) -> list[int]:

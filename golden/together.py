@@ -24,8 +24,8 @@ def together(
 
     The whole has formats that hold those of all shards, so that A, B and all that follows from them are on its grids, and a
     weight of any shard is one of its weights. A shard's own A and B are exact integers, which static shifts bring onto those
-    grids. A segment lies within one shard; the whole has none. Shard k draws its random numbers, if any, with its seed + k. Where formats differ, motions that are the default
-    become ``intended``; ``motion`` says otherwise.
+    grids. A segment lies within one shard; the whole has none. Shard k draws its random numbers, if any, with its seed + k. Where
+    formats differ, motions that are the default become ``intended``; ``motion`` says otherwise.
 
     Args:
         configs: of each shard, none with a ``population``.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from fractions import Fraction
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,7 +26,7 @@ from ..golden.segments import Segment
 from ..golden.throttle import StepRecord, check_config, check_direction, codes_of, laid_out, real_of
 from ..hw.manifest import bit_map
 from ..hw.scalar.decide import constant_words
-from ..hw.units.ports import host_words, registers_layout
+from ..hw.units.ports import host_words, registers_layout, shared_bits
 from ..hw.units.segments import entry_layout, layout_words
 from ..hw.units.watchdog import watchdog_mask
 from .exports import exported
@@ -46,7 +46,7 @@ MOST_STALLS = 250
 OPTIMISATION = "-O2"
 """Of the C++ compiler. Runs of a few steps end sooner with -O0: they are over before optimised code is compiled."""
 
-_UNREADABLE = (
+UNREADABLE = (
     "state must be that of a golden unit, which agrees with the RTL to the bit: no port of the RTL shows P, the residuals or the "
     "generators; to bring an RTL unit there, give it the same steps again"
 )
@@ -101,8 +101,7 @@ class RtlThrottle(Stateful):
         verilog: str | None = None,
     ) -> None:
         check_config(config)
-        if config.population is not None:
-            raise ValueError(f"population must not be given here, where no other shards are, not {config.population!r}")
+        self._check(config)
         self._config = config
         self._watchdog = RtlWatchdog(config) if config.watchdog else None
         self._theta = _vector(weights, config, "weight", "weights", codes)
@@ -126,6 +125,11 @@ class RtlThrottle(Stateful):
         except BaseException:
             self._stack.close()
             raise
+
+    def _check(self, config: ThrottleConfig) -> None:
+        """Refuse a configuration that this cannot run."""
+        if config.population is not None:
+            raise ValueError(f"population must not be given here, where no other shards are, not {config.population!r}")
 
     def _start(self, verilog: str) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -213,11 +217,11 @@ class RtlThrottle(Stateful):
         Raises:
             ValueError: says so, and what to do.
         """
-        raise ValueError(_UNREADABLE)
+        raise ValueError(UNREADABLE)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> NoReturn:
         """Always refused, as :meth:`state_dict` is."""
-        raise ValueError(_UNREADABLE)
+        raise ValueError(UNREADABLE)
 
     def load_weights(self, weights: ArrayLike, *, codes: bool | None = None) -> None:
         """Put other weights in the place of theta, between two steps, as in golden; all else stays."""
@@ -286,8 +290,12 @@ class RtlThrottle(Stateful):
         Raises:
             SimulationError: the unit hangs, breaks a stream rule, or the simulator stops.
         """
+        return self._made(self._send(self._given(gradient, direction, codes)))
+
+    def _given(self, gradient: ArrayLike, direction: ArrayLike | None, codes: bool | None) -> dict[str, Any]:
+        """Lay the vectors of a step before the harness; the words that set it off."""
         config = self._config
-        g, w, y, *_ = config.grids
+        g, w, *_ = config.grids
         absorbed = _vector(gradient, config, "gradient", "gradient", codes)
         # The unit must ignore the lanes beyond N, so there is something in them to ignore.
         padding = -1 << (g.width - 1) if self._steps % 2 else 1
@@ -307,7 +315,12 @@ class RtlThrottle(Stateful):
             words |= self._watchdog.hand_over(self._folder)
         if self._wave_from is not None and self._steps >= self._wave_from:
             words["wave"] = 1
-        answer = self._send(words)
+        return words
+
+    def _made(self, answer: dict[str, Any]) -> StepRecord:
+        """What the harness made of a step."""
+        config = self._config
+        _, w, y, *_ = config.grids
         self._words = {}  # constants keep their values in the harness
         self._loaded = True
         self.span = answer["span"]
@@ -343,14 +356,26 @@ class RtlThrottle(Stateful):
         return registers_from_word(int(bits, 2), self._layout)
 
     def _send(self, message: dict[str, Any] | None) -> Any:
+        self._tell(message)
+        return self._answer() if message is not None else None
+
+    def _tell(self, message: Any) -> None:
         try:
             self._link.send(message)
-            return self._link.recv() if message is not None else None
         except (EOFError, OSError):
-            self._thread.join(10)
-            self._stopped()
+            self._lost()
 
-    def _stopped(self) -> None:
+    def _answer(self) -> Any:
+        try:
+            return self._link.recv()
+        except (EOFError, OSError):
+            self._lost()
+
+    def _lost(self) -> NoReturn:
+        self._thread.join(10)
+        self._stopped()
+
+    def _stopped(self) -> NoReturn:
         raise self._failure or SimulationError("the simulator stopped without a word")
 
     def _stop(self) -> None:
@@ -363,7 +388,7 @@ class RtlThrottle(Stateful):
         """End the simulation."""
         self._stack.close()
 
-    def __enter__(self) -> RtlThrottle:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -438,6 +463,7 @@ def harness(config: ThrottleConfig, source: Path, *, streaming: bool = False, wa
         | ({"RESIDUAL": residual} if residual else {})
         | ({"WATCHDOG": 1} if config.watchdog else {})
         | ({"BLOCKS": MOST_BLOCKS} if "norm_growth" in config.watchdog else {})
+        | ({"SHARD": shared_bits(config)} if config.population is not None else {})
         | ({"ENTRIES": config.entries, "ENTRY": entry_layout(config).size} if config.segments else {}),
         main=MAIN,
         optimisation=OPTIMISATION,

@@ -61,6 +61,15 @@ module harness
   reg [31:0] beats /* verilator public_flat_rw */ = BEATS; // of a pass; a layout of segments may take fewer than there is room for
   reg [31:0] entries /* verilator public_flat_rw */ = 0;   // of the table of segments that come before the step
 
+`ifdef SHARD                 // bits of the integers that are exchanged with other shards, through the host
+  reg [`SHARD-1:0] total /* verilator public_flat_rw */ = 0;
+  reg answers /* verilator public_flat_rw */ = 0;            // toggled by the host where `total` is the sum of what was asked for
+  reg asks /* verilator public_flat_rd */ = 0;               // `partial` is there, and the host has not answered
+  reg [`SHARD-1:0] partial /* verilator public_flat_rd */ = 0;
+`else
+  wire asks = 0;
+`endif
+
   // Read by the host.
   reg done /* verilator public_flat_rd */ = 0;
   reg hung /* verilator public_flat_rd */ = 0;
@@ -68,7 +77,7 @@ module harness
   reg [31:0] violations /* verilator public_flat_rd */ = 0; // of the stream rules in this step, and undefined bits in a valid payload
   reg [REGISTERS-1:0] registers /* verilator public_flat_rd */ = 0;
 
-  assign busy = go != done && !watched;
+  assign busy = go != done && !watched && !asks;
 
   // What the host may write at any time is a root of all logic behind it, which would be computed again at every edge. So the
   // unit sees it a cycle later, from registers; a step begins two cycles after the host's word.
@@ -146,10 +155,20 @@ module harness
   wire entry_waits = 0;
 `endif
 
+`ifdef SHARD
+  reg answered = 0, total_valid = 0, partial_ready = 0;
+  wire partial_valid, total_ready;
+  wire [`SHARD-1:0] partial_payload;
+`endif
+
   throttle dut (
     .clk(clk), .rst(unit_reset), .clear(unit_clear),
 `ifdef ENTRIES
     .s_axis_layout_tdata(entry[`ENTRY-1:0]), .s_axis_layout_tvalid(entry_valid), .s_axis_layout_tready(entry_ready),
+`endif
+`ifdef SHARD
+    .m_axis_partial_tdata(partial_payload), .m_axis_partial_tvalid(partial_valid), .m_axis_partial_tready(partial_ready),
+    .s_axis_total_tdata(total), .s_axis_total_tvalid(total_valid), .s_axis_total_tready(total_ready),
 `endif
 `ifdef WATCHDOG
     .watchdog_mask(watchdog_mask),
@@ -292,6 +311,20 @@ module harness
         updated_beat <= updated_beat + 1;
       end
 
+`ifdef SHARD                 // what the shard offers goes to the host, and the sum over all shards comes from there
+      partial_ready <= random[31:24] >= stall && !asks && !(partial_valid && partial_ready);
+      if (partial_valid && partial_ready) begin
+        partial <= partial_payload;
+        asks <= 1;
+      end
+      if (answers != answered) begin
+        answered <= answers;
+        asks <= 0;
+        total_valid <= 1;
+      end
+      if (total_valid && total_ready) total_valid <= 0;
+`endif
+
       if ((registers_valid && registers_ready) || cycles == limit) begin
         registers <= registers_payload;
         hung <= (registers_valid && registers_ready) !== 1'b1;  // undefined is not done
@@ -300,6 +333,11 @@ module harness
         weight_valid <= 0;
         updated_ready <= 0;
         registers_ready <= 0;
+`ifdef SHARD
+        partial_ready <= 0;
+        total_valid <= 0;
+        asks <= 0;
+`endif
         if (updated_beat != beats || gradient_beat != beats || weight_beat != beats) violations <= violations + 1;
       end
     end
@@ -309,16 +347,28 @@ module harness
   reg updated_kept = 0, registers_kept = 0;
   reg [UPDATED-1:0] updated_before;
   reg [REGISTERS-1:0] registers_before;
+`ifdef SHARD
+  reg partial_kept = 0;
+  reg [`SHARD-1:0] partial_before;
+`endif
   always @(posedge clk) begin
     updated_kept <= updated_valid && !updated_ready && !unit_reset;
     updated_before <= updated_payload;
     registers_kept <= registers_valid && !registers_ready && !unit_reset;
     registers_before <= registers_payload;
+`ifdef SHARD
+    partial_kept <= partial_valid && !partial_ready && !unit_reset;
+    partial_before <= partial_payload;
+`endif
     if (!unit_reset && running) begin
       if (updated_kept && (!updated_valid || updated_payload !== updated_before)) violations <= violations + 1;
       if (registers_kept && (!registers_valid || registers_payload !== registers_before)) violations <= violations + 1;
       if (updated_valid && ^updated_payload === 1'bx) violations <= violations + 1;
       if (registers_valid && ^registers_payload === 1'bx) violations <= violations + 1;
+`ifdef SHARD
+      if (partial_kept && (!partial_valid || partial_payload !== partial_before)) violations <= violations + 1;
+      if (partial_valid && ^partial_payload === 1'bx) violations <= violations + 1;
+`endif
     end
   end
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import cocotb
 from cocotb.simtime import get_sim_time
-from cocotb.triggers import Timer, ValueChange
+from cocotb.triggers import First, Timer, ValueChange
 
 from .upset import strike
 
@@ -24,7 +24,7 @@ async def serve(dut: Any) -> None:
     link = socket.socket(socket.AF_UNIX)
     link.connect(os.environ["KAPPA_RTL_SOCKET"])
     client = Connection(link.detach())
-    go = 0
+    go = answers = 0
     await Timer(100, "ns")
     while True:
         try:
@@ -35,6 +35,7 @@ async def serve(dut: Any) -> None:
             return
         upset = words.pop("upset", None)
         waves = words.pop("wave", 0)
+        shares = words.pop("shares", False)
         if waves:
             dut.wave.value = 1
         for name, word in words.items():
@@ -53,7 +54,19 @@ async def serve(dut: Any) -> None:
         begun = int(get_sim_time("ns"))
         if upset is not None:
             cocotb.start_soon(strike(dut, *upset))
-        await ValueChange(dut.done)
+        while str(dut.done.value) != str(go):
+            if not shares:
+                await ValueChange(dut.done)
+                continue
+            await First(ValueChange(dut.done), ValueChange(dut.asks))
+            if str(dut.asks.value) == "1":  # the clock stands still until the sum over all shards is there
+                client.send(str(dut.partial.value))
+                total = client.recv()
+                if total is None:
+                    return
+                dut.total.value = total
+                answers ^= 1
+                dut.answers.value = answers
         registers = str(dut.registers.value)
         answer = {
             "registers": registers,

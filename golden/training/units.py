@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -14,10 +14,10 @@ from ..formats import Fixed
 from ..network.layers import Layer, Variable, variables
 from ..network.precision import PrecisionDict, ensure_precision_dict
 from ..network.quantisers import STORAGE
-from ..rounding import quantise, values
+from ..rounding import quantise
 from ..segments import MOST_SCALE, Segment, slices
 from ..sharded import ShardedThrottle
-from ..throttle import Datapath, Throttle
+from ..throttle import Datapath, Throttle, real_of
 from ..widths import Grids
 
 GRIDS = ("gradient", "weight", "update")
@@ -113,37 +113,86 @@ def segments_for(
     come on grids that hold them, with as many bits as that takes. Where there are more variables than a table may have entries,
     neighbours of one scale share a segment. No unit has them that takes one pass (``delay``).
     """
-    found = formats_for(model, precision)
     if settings.get("delay"):
         return None
-    coarsest = min(one.weight.fraction_bits for one in found)
-    scales = [one.weight.fraction_bits - coarsest for one in found]
-    same = {(one.weight.finer(-scale), one.update.finer(-scale)) for one, scale in zip(found, scales, strict=True)}
+    laid = _laid(formats_for(model, precision), settings)
+    return None if laid is None else ThrottleConfig.of_law(law, **laid, **settings)
+
+
+def _laid(formats: Sequence[Formats], settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The fields of one unit with a segment for each of these variables; None where no unit has them."""
+    coarsest = min(one.weight.fraction_bits for one in formats)
+    scales = [one.weight.fraction_bits - coarsest for one in formats]
+    same = {(one.weight.finer(-scale), one.update.finer(-scale)) for one, scale in zip(formats, scales, strict=True)}
     if len(same) > 1 or max(scales) > settings.get("scale_max", MOST_SCALE):
         return None
     ((weight, update),) = same
-    integer = max(one.gradient.integer_bits + scale for one, scale in zip(found, scales, strict=True))
-    fraction = max(one.gradient.fraction_bits - scale for one, scale in zip(found, scales, strict=True))
+    integer = max(one.gradient.integer_bits + scale for one, scale in zip(formats, scales, strict=True))
+    fraction = max(one.gradient.fraction_bits - scale for one, scale in zip(formats, scales, strict=True))
     if integer + fraction > MAX_FORMAT_WIDTH:
         return None
     layout = [
         Segment(one.elements, scale, f"{one.variable.layer}/{one.variable.name}")
-        for one, scale in zip(found, scales, strict=True)
+        for one, scale in zip(formats, scales, strict=True)
     ]
     most = settings.get("entries") or LIMITS["entries"][1]
     if len(layout) > most:
         layout = merged(layout)
     if len(layout) > most:
         return None
-    return ThrottleConfig.of_law(
-        law,
-        elements=sum(one.elements for one in found),
-        gradient=Fixed(True, integer, fraction),
-        weight=weight,
-        update=update,
-        segments=layout,
-        **settings,
-    )
+    elements = sum(one.elements for one in formats)
+    return {
+        "elements": elements,
+        "gradient": Fixed(True, integer, fraction),
+        "weight": weight,
+        "update": update,
+        "segments": layout,
+    }
+
+
+class Unit(NamedTuple):
+    """A shard of a model's unit: its configuration, and the elements of theta that it holds, integers, (N_k,)."""
+
+    config: ThrottleConfig
+    place: NDArray[np.int64]
+
+
+def shards_for(
+    model: Model, precision: PrecisionDict | dict[str, Any], law: str = "stability_margin", **settings: Any
+) -> list[Unit]:
+    """The shards of a model whose variables have several widths: as few as hold them, wherever in theta they lie.
+
+    Variables that could be segments of one unit (:func:`segments_for`) are in one shard: without segments where their formats are
+    the same, with one for each otherwise. With ``delay`` a shard has none, and holds variables of equal formats.
+
+    Raises:
+        ValueError: as :func:`configs_for`.
+    """
+    groups: list[list[Formats]] = []
+    for one in formats_for(model, precision):
+        for group in groups:
+            if _alike([*group, one]) or (not settings.get("delay") and _laid([*group, one], settings)):
+                group.append(one)
+                break
+        else:
+            groups.append([one])
+    found = []
+    for group in groups:
+        place = np.concatenate([np.arange(one.variable.place.start, one.variable.place.stop) for one in group])
+        if _alike(group):
+            fields: dict[str, Any] = {name: getattr(group[0], name) for name in GRIDS} | {"elements": place.size}
+        else:
+            laid = _laid(group, settings)
+            assert laid is not None
+            # No finer grid than there is: the energies of all shards meet on the finest that any may have.
+            fields = laid | {"scale_max": max(segment.scale for segment in laid["segments"])}
+        found.append(Unit(ThrottleConfig.of_law(law, **fields, **settings), place))
+    return found
+
+
+def _alike(formats: Sequence[Formats]) -> bool:
+    """Whether they are the same but for their variables."""
+    return len({one[1:] for one in formats}) == 1
 
 
 def merged(segments: Sequence[Segment]) -> list[Segment]:
@@ -169,7 +218,7 @@ def unit_for(
 
     Where the variables have one format it is a plain unit, unless ``settings`` ask for room for other networks; where they differ
     in their binary points alone, one unit with a segment for each (:func:`segments_for`), which is one piece of hardware; else
-    shards, a stretch of equal formats each.
+    shards (:func:`shards_for`), with segments where a width has several binary points.
 
     Args:
         model, precision, law, settings: see :func:`configs_for`.
@@ -188,10 +237,14 @@ def unit_for(
         laid = laid if motion is None else laid.replace(motion=motion)
         return Throttle(laid, first_weights(theta, laid))
     for name in settings.keys() - plain.keys():
-        raise ValueError(f"{name} must not be given for formats that take shards, which have no segments, not {settings[name]!r}")
-    parts = np.split(theta, np.cumsum([config.elements for config in configs])[:-1])
-    starts = [quantise(part, config.grids.weight, "weights") for part, config in zip(parts, configs, strict=True)]
-    return ShardedThrottle(configs, starts, codes=True, motion=motion)
+        raise ValueError(
+            f"{name} must not be given for formats that take shards, which have no room for others, not {settings[name]!r}"
+        )
+    units = shards_for(model, precision, law, **plain)
+    starts = [first_codes(theta[unit.place], unit.config) for unit in units]
+    return ShardedThrottle(
+        [unit.config for unit in units], starts, codes=True, motion=motion, places=[unit.place for unit in units]
+    )
 
 
 def grids_of(unit: Datapath, model_variables: Sequence[Variable]) -> list[Grids]:
@@ -201,30 +254,33 @@ def grids_of(unit: Datapath, model_variables: Sequence[Variable]) -> list[Grids]
         ValueError: a variable lies in shards of different formats.
     """
     parts: Sequence[ThrottleConfig] = getattr(unit, "parts", [unit.config])
-    sizes, grids = [part.elements for part in parts], [part.grids for part in parts]
-    if unit.config.segments:
-        sizes = [segment.elements for segment in unit.config.segments]
-        grids = [unit.config.grids_at(segment.scale) for segment in unit.config.segments]
-    ends = np.cumsum(sizes)
+    places: Sequence[Any] = getattr(unit, "places", [slice(0, unit.config.elements)])
+    held, grids = np.full(unit.config.elements, -1), list[Grids]()
+    for part, place in zip(parts, places, strict=True):
+        number, numbers = len(grids), np.empty(part.elements, np.int64)
+        for k, (segment, own) in enumerate(slices(part.segments or [Segment(part.elements)])):
+            grids.append(part.grids_at(segment.scale))
+            numbers[own] = number + k
+        held[place] = numbers
     found = []
     for variable in model_variables:
-        first, last = (int(np.searchsorted(ends, at, side="right")) for at in (variable.place.start, variable.place.stop - 1))
-        if last >= len(grids):
-            raise ValueError(f"throttle must have as many elements as the model, not {ends[-1]}")
-        if any(own != grids[first] for own in grids[first : last + 1]):
+        if variable.place.stop > held.size:
+            raise ValueError(f"throttle must have as many elements as the model, not {held.size}")
+        own_grids = {grids[k] for k in np.unique(held[variable.place])}
+        if len(own_grids) > 1:
             kind = "segments of one scale" if unit.config.segments else "shards of one format"
             raise ValueError(f"throttle must have {variable.layer}/{variable.name} in {kind}")
-        found.append(grids[first])
+        found.append(own_grids.pop())
     return found
 
 
 def first_weights(theta: NDArray[Any], config: ThrottleConfig) -> NDArray[np.float64]:
     """Weights as real values on the grids of a unit, those of a segment on its own, rounded once and within its rails."""
+    return real_of(first_codes(theta, config), config, "weight")
+
+
+def first_codes(theta: NDArray[Any], config: ThrottleConfig) -> NDArray[Any]:
+    """The same as codes."""
     vector = np.asarray(theta, np.float64)
-    if not config.segments:
-        return values(quantise(vector, config.grids.weight, "weights"), config.grids.weight)
-    parts = []
-    for segment, place in slices(config.segments):
-        grid = config.grids_at(segment.scale).weight
-        parts.append(values(quantise(vector[place], grid, "weights"), grid))
-    return np.concatenate(parts)
+    parts = slices(config.segments or [Segment(config.elements)])
+    return np.concatenate([quantise(vector[place], config.grids_at(segment.scale).weight, "weights") for segment, place in parts])

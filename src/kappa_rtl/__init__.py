@@ -9,8 +9,9 @@ Three units share one interface, ``unit.step(gradient) -> StepRecord``:
 True
 
 :class:`Throttle` is the bit-accurate model, :class:`FloatThrottle` the same law in float64, :class:`ShardedThrottle` several
-units that share one law, and :class:`RtlThrottle` the exported Verilog in a simulator. :func:`export` gives that Verilog and its
-manifest. Each is imported when it is first asked for, so that the model needs neither Amaranth nor a simulator.
+units that share one law, and :class:`RtlThrottle` and :class:`RtlShards` are the exported Verilog of these in a simulator.
+:func:`export` gives that Verilog and its manifest. Each is imported when it is first asked for, so that the model needs neither
+Amaranth nor a simulator.
 """
 
 from __future__ import annotations
@@ -26,10 +27,20 @@ if TYPE_CHECKING:
     from .golden.throttle import Throttle
     from .hw.export import export
     from .sim.cosim import RtlThrottle
+    from .sim.shards import RtlShards
 
 __version__ = metadata.version("kappa-rtl")
 
-__all__ = ["FloatThrottle", "RtlThrottle", "ShardedThrottle", "Throttle", "ThrottleConfig", "__version__", "export"]
+__all__ = [
+    "FloatThrottle",
+    "RtlShards",
+    "RtlThrottle",
+    "ShardedThrottle",
+    "Throttle",
+    "ThrottleConfig",
+    "__version__",
+    "export",
+]
 
 _HOMES = {
     "ThrottleConfig": "golden.config",
@@ -37,6 +48,7 @@ _HOMES = {
     "ShardedThrottle": "golden.sharded",
     "FloatThrottle": "golden.reference",
     "RtlThrottle": "sim.cosim",
+    "RtlShards": "sim.shards",
     "export": "hw.export",
 }
 

@@ -34,6 +34,7 @@ def shards(draw: st.DrawFn, first: ThrottleConfig) -> list[ThrottleConfig]:
         return Fixed(True, width - fraction, fraction, rounding, draw(st.sampled_from(OVERFLOWS)))
 
     grids, own = first.grids, first.direction is not None
+
     def segmented(config: ThrottleConfig) -> ThrottleConfig:
         """Now and then in segments, with room for a finer one than there is."""
         if draw(st.booleans()):
@@ -141,7 +142,8 @@ def test_segments_lie_within_a_shard() -> None:
     unit = ShardedThrottle([first, second], [0.25 + 2.0**-12, 0.5, -1, 2, 3])
     assert [codes.tolist() for codes in unit.thetas] == [[1025, 512, -1024], [32, 48]]
     assert unit.weights.tolist() == [0.25 + 2.0**-12, 0.5, -1, 2, 3]
-    with pytest.raises(ValueError, match=exactly("weights of shard 0 of segment1[0] must lie on the grid of SQ2.10, not 0.000244140625")):
+    message = "weights of shard 0 of segment1[0] must lie on the grid of SQ2.10, not 0.000244140625"
+    with pytest.raises(ValueError, match=exactly(message)):
         ShardedThrottle([first, second], [0, 2.0**-12, 0, 0, 0])
     with pytest.raises(ValueError, match="segments must be in the configuration of a unit whose layout changes, not none"):
         unit.layout([{"elements": 5}], np.zeros(5))
