@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,7 @@ class StepRow:
         gradient: (N,) what the unit was given: codes on its gradient grid, or floats for the float unit.
         metrics: see :data:`~kappa_rtl.golden.training.metrics.METRICS`.
         diverged: nothing follows this row.
+        tensors: a row a tensor of a network, where they have grids of their own.
     """
 
     step: int
@@ -67,6 +68,7 @@ class StepRow:
     gradient: NDArray[Any]
     metrics: dict[str, float]
     diverged: bool
+    tensors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class Run(Iterator[StepRow], Stateful):

@@ -70,6 +70,7 @@ class Step(NamedTuple):
     record: StepRecord | None  #: None where the unit could not take the gradient
     outputs: Array  #: (rows, outputs) before the update
     handed: Array  #: what the unit was given as gradient: codes, where it takes codes
+    tensors: Mapping[str, Mapping[str, float]] = {}  #: a row a tensor, where they have grids of their own
 
 
 class Moved(NamedTuple):

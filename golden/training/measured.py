@@ -18,7 +18,7 @@ from ..network.layers import Dense
 from ..network.norms import BatchNorm
 from ..reference import FloatLaw
 from ..throttle import Datapath, StepRecord
-from . import estimators, hessian, measures
+from . import estimators, hessian, measures, tensors
 from .batching import Batches
 from .distortion import CAUSES, budget
 from .estimators import NoiseWatch
@@ -45,6 +45,10 @@ class MeasuredLoop(Loop, Stateful):
         self.warnings: list[str] = []
         self.rows: list[Row] = []
         self.layer_rows: dict[str, list[Row]] = {layer.name: [] for layer in self.layers if layer.params or self.quantisers}
+        many = bool(self.config and self.config.segments) or len(getattr(self.unit, "parts", ())) > 1
+        self.tensor_rows: dict[str, list[Row]] = {}
+        if self.codes and many:
+            self.tensor_rows = {name: [] for name in tensors.names(self.variables)}
         self.minibatch = False
         self.distortion = False
         self.hessian = "none"
@@ -65,12 +69,13 @@ class MeasuredLoop(Loop, Stateful):
             "warnings": list(self.warnings),
             "rows": _columns(self.rows),
             "layer_rows": {layer: _columns(rows) for layer, rows in self.layer_rows.items()},
+            "tensor_rows": {name: _columns(rows) for name, rows in self.tensor_rows.items()},
             "observer": self.observe.state_dict() if isinstance(self.observe, Stateful) else {},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a run of the same model, unit, optimiser and estimator."""
-        agree(state, self.state_dict(), free=("train", "watch", "rows", "layer_rows", "observer"))
+        agree(state, self.state_dict(), free=("train", "watch", "rows", "layer_rows", "tensor_rows", "observer"))
         self.state.load_state_dict(state["train"])
         if isinstance(self.observe, Stateful):
             self.observe.load_state_dict(state["observer"])
@@ -82,6 +87,7 @@ class MeasuredLoop(Loop, Stateful):
         self.warnings = list(state["warnings"])
         self.rows = _rows(state["rows"])
         self.layer_rows = {layer: _rows(columns) for layer, columns in state["layer_rows"].items()}
+        self.tensor_rows = {name: _rows(columns) for name, columns in state["tensor_rows"].items()}
 
     def _held(self) -> dict[str, Array]:
         """The model's variables, moving statistics among them."""
@@ -151,7 +157,7 @@ class MeasuredLoop(Loop, Stateful):
     def step(self, x: Array, y: Array, divergence_loss: float = math.inf) -> Step:
         made = super().step(x, y, divergence_loss)
         self.rows.append(dict(made.row))
-        return made
+        return made._replace(tensors={name: rows[-1] for name, rows in self.tensor_rows.items()})
 
     def _before(self, x: Array, y: Array, outputs: Array) -> Row:
         row: Row = {"rmse": norm(outputs - y) / math.sqrt(outputs.size)}
@@ -175,7 +181,31 @@ class MeasuredLoop(Loop, Stateful):
             row["step_bits_left"] = int(math.ldexp(rates[1], self.config.step.fraction_bits)).bit_length()
         if self.distortion:
             row |= self._budget(moved, rates)
+        if self.tensor_rows:
+            self._of_tensors(row, moved, rates)
         return row
+
+    def _of_tensors(self, row: Row, moved: Moved, rates: tuple[float, float] | None) -> None:
+        """A row for each tensor, where they have grids of their own."""
+        assert self.config is not None
+        found = tensors.tensors(
+            self.variables,
+            [own for own in self.grids if own],
+            theta=moved.theta,
+            after=moved.theta_after,
+            intended=moved.proposal * -self._rate(row),
+            gradient=moved.gradient,
+            raw_gradient=moved.raw_gradient,
+            update=moved.direction * -self._rate(row),
+            eps=float(self.config.eps),
+        )
+        if self.distortion:
+            causes = tensors.budgets(
+                self.variables, self.segments, theta=moved.theta, exact=moved.proposal, seen=moved.direction, rates=rates
+            )
+            found = {name: own | causes[name] for name, own in found.items()}
+        for name, own in found.items():
+            self.tensor_rows[name].append(own)
 
     def _of_scalars(self, row: Row, moved: Moved) -> Row:
         """What follows from C, S and alpha."""
@@ -306,7 +336,7 @@ class MeasuredLoop(Loop, Stateful):
             self.rows,
             layers={
                 layer: {name: [row[name] for row in rows[:count]] for name in rows[0]}
-                for layer, rows in self.layer_rows.items()
+                for layer, rows in (self.layer_rows | self.tensor_rows).items()
                 if rows
             },
             meta=meta,

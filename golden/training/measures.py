@@ -36,12 +36,12 @@ def geometry(
     moved, wanted, along = (_by_variable(variables, *pair) for pair in ((applied, applied), (meant, meant), (applied, meant)))
     actual, raw = math.sqrt(sum(moved)), math.sqrt(sum(wanted))
     whole: Row = {"raw_update_norm": raw, "actual_update_norm": actual, "dtheta_zero": actual == 0}
-    whole |= _alignment(sum(along), actual, raw, eps)
+    whole |= alignment(sum(along), actual, raw, eps)
     by_layer = {}
     for name in dict.fromkeys(v.layer for v in variables):
         own = [i for i, v in enumerate(variables) if v.layer == name]
         a, b = (math.sqrt(sum(squares[i] for i in own)) for squares in (moved, wanted))
-        by_layer[name] = _alignment(sum(along[i] for i in own), a, b, eps)
+        by_layer[name] = alignment(sum(along[i] for i in own), a, b, eps)
     return whole, by_layer
 
 
@@ -136,7 +136,7 @@ def _by_variable(variables: Iterable[Variable], a: Array, b: Array) -> list[floa
     return [float(a[v.place] @ b[v.place]) for v in variables]
 
 
-def _alignment(along: float, actual: float, raw: float, eps: float) -> dict[str, float]:
+def alignment(along: float, actual: float, raw: float, eps: float) -> dict[str, float]:
     """Cosine, angle and ratio of the applied change to the intended one, from their inner product and norms."""
     lengths = actual * raw
     if math.isfinite(along) and math.isfinite(lengths):

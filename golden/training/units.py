@@ -255,7 +255,16 @@ def grids_of(unit: Datapath, model_variables: Sequence[Variable]) -> list[Grids]
     """
     parts: Sequence[ThrottleConfig] = getattr(unit, "parts", [unit.config])
     places: Sequence[Any] = getattr(unit, "places", [slice(0, unit.config.elements)])
-    held, grids = np.full(unit.config.elements, -1), list[Grids]()
+    return grids_in(parts, places, model_variables)
+
+
+def grids_in(parts: Sequence[ThrottleConfig], places: Sequence[Any], model_variables: Sequence[Variable]) -> list[Grids]:
+    """The grids that each variable is on in shards of these configurations, or one, that hold these elements of theta.
+
+    Raises:
+        ValueError: a variable lies in shards or segments of different formats.
+    """
+    held, grids = np.full(sum(part.elements for part in parts), -1), list[Grids]()
     for part, place in zip(parts, places, strict=True):
         number, numbers = len(grids), np.empty(part.elements, np.int64)
         for k, (segment, own) in enumerate(slices(part.segments or [Segment(part.elements)])):
@@ -268,7 +277,7 @@ def grids_of(unit: Datapath, model_variables: Sequence[Variable]) -> list[Grids]
             raise ValueError(f"throttle must have as many elements as the model, not {held.size}")
         own_grids = {grids[k] for k in np.unique(held[variable.place])}
         if len(own_grids) > 1:
-            kind = "segments of one scale" if unit.config.segments else "shards of one format"
+            kind = "segments of one scale" if len(parts) == 1 else "shards of one format"
             raise ValueError(f"throttle must have {variable.layer}/{variable.name} in {kind}")
         found.append(own_grids.pop())
     return found

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from kappa_rtl.golden.training import METRICS, GainRamp, Problem, Run, digits, s
 from kappa_rtl.scripts.experiments.cosim.figures import PLOTS, Plot, draw
 from kappa_rtl.scripts.experiments.cosim.history import RunHistory, observations, summary_table
 from kappa_rtl.scripts.experiments.cosim.page import write_report
+from kappa_rtl.scripts.experiments.tensors import PANELS
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -39,10 +42,14 @@ def simulate(problem: Problem, eta: float, steps: int, ramp: GainRamp) -> dict[s
         "narrow_divide": ("8 bits, divide", "narrow", Throttle(narrow.replace(on_still="divide"), zeros)),
         "narrow_floor": ("8 bits, floor", "narrow", Throttle(narrow.replace(on_still="floor"), zeros)),
     }
-    return {
+    found = {
         name: RunHistory.collect(title, kind, Run(problem, unit, steps=steps, gain=ramp))
         for name, (title, kind, unit) in units.items()
     }
+    made = found["rtl"].steps
+    for tensor, ratio in (("dense0/kernel", 0.5), ("dense0/bias", math.nan)):  # as of a unit with segments
+        found["rtl"].tensors[tensor] = {metric: [ratio] * made for metric, *_ in PANELS}
+    return found
 
 
 SUMMARY: dict[str, Any] = {
@@ -191,6 +198,11 @@ def test_without_labels(tmp_path: Path) -> None:
     assert {f"{plot.name}.png" for plot in PLOTS} <= {path.name for path in tmp_path.iterdir()}
     assert summary_table(runs)[1]["accuracy"] is None
     assert "ends at loss" in observations(runs)[1]
+
+
+def test_one_grid_has_no_picture_of_tensors(runs: dict[str, RunHistory], tmp_path: Path) -> None:
+    write_report(tmp_path, SUMMARY, {"rtl": replace(runs["rtl"], tensors={})})
+    assert "tensors.png" not in {path.name for path in tmp_path.iterdir()}
 
 
 def test_missing_runs_leave_their_plots_out(runs: dict[str, RunHistory], tmp_path: Path) -> None:

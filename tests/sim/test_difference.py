@@ -26,11 +26,13 @@ from support.jobs import job
 from support.torture import hardware
 
 
-def sabotaged(config: ThrottleConfig, step: int, leaf: str = "weight[1]", *, streaming: bool = False) -> str:
+def sabotaged(config: ThrottleConfig, step: int, leaf: str = "weight[1]", *, streaming: bool = False, at: int = 0) -> str:
     """The exported unit behind a wrapper that flips the lowest bit of a new weight or register in one step, and nothing else."""
     text, manifest = export(config, streaming=streaming)
     port, when = (
-        ("m_axis_updated_tdata", f"step == {step} && beat == 0") if "[" in leaf else ("m_axis_registers_tdata", f"step == {step}")
+        ("m_axis_updated_tdata", f"step == {step} && beat == {at}")
+        if "[" in leaf
+        else ("m_axis_registers_tdata", f"step == {step}")
     )
     text = text.replace("module throttle (", "module throttle_true (", 1)
     ports = {port["name"]: port for port in manifest["ports"]}
@@ -93,6 +95,26 @@ def test_a_difference_stops_the_run_and_is_shown_whole(tmp_path: Path) -> None:
     assert words[:2] == ["kappa-rtl", "cosim"]
     again = CliRunner().invoke(main, words[1:])
     assert again.exit_code == 1 and "DIFFERENCE: step 5, theta[1]" in again.output
+
+
+@pytest.mark.slow
+def test_a_difference_of_a_unit_with_segments(tmp_path: Path) -> None:
+    """An element of the second segment, which begins on a beat of its own, with values on its own grids."""
+    small = job(tmp_path)
+    segments = "[[throttle.segments]]\nelements = 3\nscale = 2\n[[throttle.segments]]\nelements = 5\nscale = 2\n"
+    path = tmp_path / "job.toml"
+    path.write_text(path.read_text() + segments)
+    config = small.throttle.replace(lanes=2, segments=[{"elements": 3, "scale": 2}, {"elements": 5, "scale": 2}])
+    (tmp_path / "bad.v").write_text(sabotaged(config, 2, at=2))
+    out = tmp_path / "out"
+    arguments = ["cosim", "--config", str(path), "--lanes", "2", "--verilog", str(tmp_path / "bad.v"), "--out", str(out)]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1 and "DIFFERENCE: step 2, theta[4]" in result.output, result.output
+    shown = json.loads((out / "difference.json").read_text())
+    (element,) = shown["elements"]
+    assert (element["element"], element["beat"], element["lane"]) == (4, 2, 1)
+    value = element["golden_theta"] * 2.0 ** -(config.grids.weight.fraction_bits + 2)
+    assert f"{element['golden_theta']} ({value:.6g})" in (out / "difference.html").read_text()
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from kappa_rtl.scripts.experiments.stands import stand
 from kappa_rtl.scripts.main import main
 from kappa_rtl.scripts.settings import USED, read
 from support import ROOT
+from support.strategies import exactly
 
 PETALS = ROOT / "examples" / "data" / "petals.toml"
 
@@ -175,3 +176,31 @@ def test_an_optimiser_has_the_streaming_unit(tmp_path: Path) -> None:
         vectors = dict(kept)
     assert vectors["direction"].shape == vectors["gradient"].shape
     assert (vectors["direction"][0] == vectors["gradient"][0]).all() and (vectors["direction"][1] != vectors["gradient"][1]).any()
+
+
+def test_a_tensor_in_segments_of_two_scales(tmp_path: Path) -> None:
+    """Refused before anything is built."""
+    text = "[model]\nhidden = []\n[[throttle.segments]]\nelements = 1\nscale = 1\n[[throttle.segments]]\nelements = 7\n"
+    with pytest.raises(ValueError, match=exactly("throttle must have dense0/kernel in segments of one scale")):
+        Job.read(written(tmp_path, text))
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_segments_in_a_co_simulation(tmp_path: Path) -> None:
+    """A grid a tensor, from the file to the report: each tensor is looked at on its own, and has a strip of its own."""
+    text = "[model]\nhidden = [4]\n[training]\nsteps = 6\n[throttle]\neta = 0.1\nlanes = 2\nweight = 'SQ2.6'\nupdate = 'SQ1.9'\n"
+    sizes = {"dense0/kernel": 12, "dense0/bias": 4, "dense1/kernel": 8, "dense1/bias": 2}
+    for place, (name, size) in enumerate(sizes.items()):
+        text += f"[[throttle.segments]]\nname = '{name}'\nelements = {size}\nscale = {place}\n"
+    out = tmp_path / "out"
+    done = CliRunner().invoke(main, ["cosim", "--config", str(written(tmp_path, text)), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert "first weights of dense1/bias" in done.output and "SQ-1.9" in done.output
+    report = json.loads((out / "report.json").read_text())
+    assert report["differences"] == 0 and report["compared_steps"] == 6
+    assert (out / "tensors.png").read_bytes().startswith(b"\x89PNG")
+    assert "Tensor by tensor" in (out / "index.html").read_text()
+    resumed = CliRunner().invoke(main, ["cosim", "--resume", "--steps", "9", "--out", str(out)])
+    assert resumed.exit_code == 0, resumed.output
+    assert json.loads((out / "report.json").read_text())["compared_steps"] == 9

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from ....golden.files import write_atomically
-from ....golden.formats import Fixed, Scalar
+from ....golden.formats import Scalar
 from ....golden.registers import MEANINGS, Registers
-from ....golden.rounding import values
+from ....golden.segments import in_beats
+from ....golden.throttle import real_of
 from ....sim.cosim import RtlThrottle, Stalls
 from ....sim.difference import Difference, compare, held
 from ....sim.runner import SimulationError, version
@@ -205,11 +206,7 @@ def _value(name: str, value: Any, config: Any) -> str:
         return f"{float(value):.9g}"
     if name not in _VALUES:
         return ""
-    bits = {
-        "A": 2 * config.grids.gradient.fraction_bits,
-        "B": 2 * config.grids.weight.fraction_bits,
-        "step_size": config.step.fraction_bits,
-    }[name]
+    bits = config.step.fraction_bits if name == "step_size" else 2 * config.energy_fractions[name]
     return f"{math.ldexp(value, -bits):.9g}"
 
 
@@ -223,7 +220,7 @@ def _input_rows(error: DifferenceError, main: bool) -> list[Shown]:
     vectors = {"gradient": handed.gradient, "weight": error.lockstep.before}
     vectors |= {} if handed.direction is None else {"direction": handed.direction}
     for name, codes in vectors.items():
-        real = values(codes, getattr(config.grids, name))
+        real = real_of(codes, config, name)
         rows.append(
             [
                 f"{name}, {codes.size} elements",
@@ -242,24 +239,27 @@ def _elements(error: DifferenceError) -> dict[str, Any]:
     made, config = error.made, error.lockstep.config
     golden, rtl, handed = made.golden, made.rtl, made.handed
     along = handed.gradient if handed.direction is None else handed.direction
-    columns: dict[str, tuple[Any, Fixed]] = {
-        "gradient": (handed.gradient, config.grids.gradient),
-        "direction": (along, config.grids.direction),
-        "weight": (error.lockstep.before, config.grids.weight),
-        "golden_update": (golden.update, config.grids.update),
-        "rtl_update": (rtl.update, config.grids.update),
-        "golden_theta": (golden.theta, config.grids.weight),
-        "rtl_theta": (rtl.theta, config.grids.weight),
+    columns: dict[str, tuple[Any, str]] = {
+        "gradient": (handed.gradient, "gradient"),
+        "direction": (along, "direction"),
+        "weight": (error.lockstep.before, "weight"),
+        "golden_update": (golden.update, "update"),
+        "rtl_update": (rtl.update, "update"),
+        "golden_theta": (golden.theta, "weight"),
+        "rtl_theta": (rtl.theta, "weight"),
     }
+    reals = {name: real_of(column, config, grid) for name, (column, grid) in columns.items()}
+    places = in_beats(config.segments, config.lanes) if config.segments else np.arange(config.elements)
     bad = np.flatnonzero((golden.update != rtl.update) | (golden.theta != rtl.theta))
     shown = bad[:MOST] if bad.size else np.arange(min(FEW, config.elements))
     names = list(columns)
     rows, listed = [], []
     for i in map(int, shown):
         codes = {name: int(column[i]) for name, (column, _) in columns.items()}
-        listed.append({"element": i, "beat": i // config.lanes, "lane": i % config.lanes} | codes)
-        cells = [str(i), f"{i // config.lanes}, {i % config.lanes}"]
-        cells += [f"{code} ({code * float(columns[name][1].ulp):.6g})" for name, code in codes.items()]
+        beat, lane = divmod(int(places[i]), config.lanes)
+        listed.append({"element": i, "beat": beat, "lane": lane} | codes)
+        cells = [str(i), f"{beat}, {lane}"]
+        cells += [f"{code} ({reals[name][i]:.6g})" for name, code in codes.items()]
         differs = [
             2 + names.index(f"{side}_{what}")
             for what in ("update", "theta")

@@ -20,7 +20,8 @@ from matplotlib.projections.polar import PolarAxes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ...style import STYLE
-from .history import Runs, of_kind
+from .. import tensors
+from .history import Runs, of_kind, with_tensors
 from .panels import (
     accuracy_panel,
     curvature_panel,
@@ -125,6 +126,12 @@ def _angle_words(runs: Runs) -> str:
         return "No quantised run"
     degrees = np.degrees(main[0]["angle"])
     return f"Rounding turns the update by {np.median(degrees):.2g}° (median), {np.max(degrees):.2g}° at most"
+
+
+def _tensors(runs: Runs) -> Figure:
+    run = with_tensors(runs)
+    assert run is not None
+    return tensors.alone({name: {metric: np.array(of) for metric, of in own.items()} for name, own in run.tensors.items()})
 
 
 def _polar(runs: Runs) -> Figure:
@@ -236,6 +243,11 @@ class Plot:
     caption: str
     draw: Callable[[Runs], Figure]
     needs: tuple[str, ...] = ()  #: kinds of which one must be there
+    segments: bool = False  #: only where tensors have grids of their own
+
+    def shows(self, runs: Runs) -> bool:
+        """Whether the runs have what it shows."""
+        return (not self.needs or bool(of_kind(runs, *self.needs))) and (not self.segments or with_tensors(runs) is not None)
 
 
 PLOTS = (
@@ -285,6 +297,16 @@ PLOTS = (
         "An angle of 90° with ratio 0 is a step that moved nothing. The smaller the updates, the more of them the grids swallow.",
         _distortion,
         ("golden", "rtl"),
+    ),
+    Plot(
+        "tensors",
+        "Tensor by tensor",
+        "Of the main run, whose tensors have binary points of their own. Read across: a strip is a tensor, dark is much. Where "
+        "the angle is near 90° and all weights stand still, that tensor is dead while others learn: its grid is too coarse for "
+        "its updates. Weights on a rail ask for a coarser grid.",
+        _tensors,
+        ("golden", "rtl"),
+        segments=True,
     ),
     Plot(
         "polar",

@@ -40,6 +40,7 @@ class RunHistory(Stateful):
     kind: Kind
     colour: str | None = None
     columns: dict[str, list[float]] = field(default_factory=dict)
+    tensors: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     diverged_at: int | None = None
     flags: tuple[str, ...] = ()
     still_steps: int = 0
@@ -48,6 +49,10 @@ class RunHistory(Stateful):
         """Take in one step."""
         for name, value in row.metrics.items():
             self.columns.setdefault(name, []).append(float(value))
+        for tensor, found in row.tensors.items():
+            own = self.tensors.setdefault(tensor, {})
+            for name, value in found.items():
+                own.setdefault(name, []).append(float(value))
         registers = row.record.registers
         self.flags = tuple(name for name in FLAGS if getattr(registers, name))
         self.still_steps = registers.still_steps
@@ -66,6 +71,7 @@ class RunHistory(Stateful):
         """The steps so far."""
         return {
             "columns": {name: np.array(column) for name, column in self.columns.items()},
+            "tensors": {tensor: {name: np.array(column) for name, column in own.items()} for tensor, own in self.tensors.items()},
             "diverged_at": [] if self.diverged_at is None else [self.diverged_at],
             "flags": list(self.flags),
             "still_steps": self.still_steps,
@@ -74,6 +80,9 @@ class RunHistory(Stateful):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from the steps of a state."""
         self.columns = {name: column.tolist() for name, column in state["columns"].items()}
+        self.tensors = {
+            tensor: {name: column.tolist() for name, column in own.items()} for tensor, own in state["tensors"].items()
+        }
         self.diverged_at = next(iter(state["diverged_at"]), None)
         self.flags, self.still_steps = tuple(state["flags"]), state["still_steps"]
 
@@ -81,7 +90,7 @@ class RunHistory(Stateful):
     def history(self) -> History:
         """The steps so far as the history that training leaves too."""
         meta = {"title": self.title, "kind": self.kind, "flags": self.flags, "still_steps": self.still_steps}
-        return History(self.columns, meta=meta)
+        return History(self.columns, layers=self.tensors, meta=meta)
 
     def to_frame(self) -> Any:
         """A pandas ``DataFrame``, a row a step; see :meth:`~kappa_rtl.golden.training.history.History.to_frame`."""
@@ -108,6 +117,11 @@ class RunHistory(Stateful):
 
 
 Runs = Mapping[str, RunHistory]
+
+
+def with_tensors(runs: Runs) -> RunHistory | None:
+    """The main run, where its tensors have grids of their own."""
+    return next((run for run in of_kind(runs, "rtl", "golden") if run.tensors), None)
 
 
 def of_kind(runs: Runs, *kinds: str) -> list[RunHistory]:

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from ....golden.config import OnStill, Source, ThrottleConfig
 from ....golden.formats import Fixed, Rounding
 from ....golden.network.data import Problem, digits, synthetic
+from ....golden.network.layers import variables
 from ....golden.network.precision import PrecisionDict
 from ....golden.network.quantisers import layer_quantisers
 from ....golden.network.scaling import Split
-from ....golden.rounding import quantise, values
 from ....golden.training.linear import GainRamp
 from ....golden.training.model import LinearBlockModel
+from ....golden.training.units import first_weights, grids_in
 from ...settings import Settings, read
 from ..subject import DataSpec, ModelSpec
 
@@ -113,7 +114,6 @@ class Job:
             self.narrow_runs  # noqa: B018  # refuses what no unit has
         except ValueError as error:
             raise ValueError(f"narrow.{error}") from None
-        self.throttle.refuse_segments("to the co-simulation, whose report is of one grid")
         if self.precision and not self.is_network:
             raise ValueError("precision must not be given for the one layer, whose formats are throttle's and run.input; a table "
                              "[model] makes it a network")  # fmt: skip
@@ -122,6 +122,8 @@ class Job:
         elements = self.problem.elements if self.network is None else self.network.theta.size
         if self.throttle.elements != elements:
             raise ValueError(f"elements must be {elements} for {self.subject}, not {self.throttle.elements}")
+        if self.throttle.segments:
+            grids_in([self.throttle], [slice(0, elements)], variables(self.model_anew().layers))  # refuses a tensor of two grids
         if self.network is not None and (formats := self.formats) is not None:
             layer_quantisers(self.network.layers, formats)  # refuses what the model has not
 
@@ -182,8 +184,7 @@ class Job:
         """The first weights on the unit's grid, (N,): zeros, or what the model begins with."""
         if self.network is None:
             return np.zeros(config.elements)
-        grid = config.grids.weight
-        return values(quantise(self.network.theta, grid), grid)
+        return first_weights(self.network.theta, config)
 
     @cached_property
     def formats(self) -> PrecisionDict | None:
@@ -293,12 +294,6 @@ class Job:
             del table["law"]
         if lanes is not None:
             table["lanes"] = lanes
-        for name in ("segments", "entries", "capacity"):
-            if table.get(name):
-                raise ValueError(
-                    f"throttle.{name} must not be given to the co-simulation, whose report is of one grid; kappa-rtl train "
-                    "segments has units with segments"
-                )
         if "elements" not in table:
             problem = _rows_of(experiment, spec)
             table["elements"] = network.build(problem, 0).theta.size if network else problem.elements

@@ -14,8 +14,8 @@ from tqdm import tqdm
 from ....golden.checkpoint import State, Stateful, agree
 from ....golden.config import ThrottleConfig
 from ....golden.numbers import Real
-from ....golden.rounding import storage_dtype, values
-from ....golden.throttle import StepRecord, Throttle
+from ....golden.rounding import storage_dtype
+from ....golden.throttle import StepRecord, Throttle, real_of
 from ....sim.cosim import RtlThrottle
 from ....sim.difference import Difference, compare
 from ....sim.runner import SimulationError
@@ -145,7 +145,7 @@ class Lockstep(Stateful):
     def weights(self) -> NDArray[np.float64]:
         """The RTL's weights, (N,)."""
         if self._behind is not None:
-            return values(self._behind["theta"], self.config.grids.weight)
+            return real_of(self._behind["theta"], self.config, "weight")
         return self.rtl.weights
 
     @property

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ....golden.config import Source, ThrottleConfig
 from ....golden.formats import Fixed
 from ....golden.network import layers as chain
+from ....golden.segments import Segment, slices
 from ....golden.training.model import LinearBlockModel
 from ...style import LIMIT
 from ..stands import Stand, sentences, stand, table
@@ -79,10 +80,13 @@ def _input(job: Job) -> Fixed | None:
 def _of_unit(
     prefix: str, config: ThrottleConfig, gradient: NDArray[np.float64], model: LinearBlockModel, start: NDArray[np.float64]
 ) -> Iterator[Stand]:
-    grids = config.grids
-    yield stand(f"{prefix}first gradient", gradient, grids.gradient)
-    yield stand(f"{prefix}first update, alpha = 1", gradient * float(config.eta), grids.update)
-    yield stand(f"{prefix}first weights", start, grids.weight)
+    batches = gradient.reshape(-1, config.elements)
+    for segment, place in slices(config.segments or [Segment(config.elements)]):
+        grids, seen = config.grids_at(segment.scale), batches[:, place].ravel()
+        of = f" of {segment.name}" if config.segments else ""
+        yield stand(f"{prefix}first gradient{of}", seen, grids.gradient)
+        yield stand(f"{prefix}first update{of}, alpha = 1", seen * float(config.eta), grids.update)
+        yield stand(f"{prefix}first weights{of}", start[place], grids.weight)
 
 
 def _acts(job: Job, sharpness: float, growth: float) -> Iterator[str]:

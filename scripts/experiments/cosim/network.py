@@ -104,7 +104,7 @@ class _Observer(Stateful):
             **{name: row[name] for name in (*CURVATURES, "curvature_true")},
             **{name: row[name] for name in LOST},
         }
-        self._take(StepRow(step.step, step.record, step.handed, metrics, bool(row["diverged"])))
+        self._take(StepRow(step.step, step.record, step.handed, metrics, bool(row["diverged"]), step.tensors))
 
     def state_dict(self) -> State:
         """What the next row depends on, and the history."""

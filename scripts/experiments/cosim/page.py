@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ....golden.files import write_atomically
 from ....golden.training.metrics import METRICS
 from .figures import PLOTS, Plot, draw
-from .history import TAIL, Runs, observations, of_kind, summary_table
+from .history import TAIL, Runs, observations, summary_table
 from .steps import steps_page
 
 
@@ -41,7 +41,7 @@ def write_report(out: Path, summary: Mapping[str, Any], runs: Runs) -> None:
         raise ValueError("runs must hold at least one run with a step")
     out.mkdir(parents=True, exist_ok=True)
     figures = []
-    plots = [plot for plot in PLOTS if not plot.needs or of_kind(runs, *plot.needs)]
+    plots = [plot for plot in PLOTS if plot.shows(runs)]
     for plot, png in zip(plots, _drawn(plots, runs), strict=True):
         write_atomically(out / f"{plot.name}.png", png)
         uri = "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...style import BLACK, BLUE, ORANGE, PINK, RED, SKY
+from .. import tensors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,9 +39,12 @@ def draw(history: FitHistory, title: str) -> Figure:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.projections.polar import PolarAxes
 
-    figure = Figure(figsize=(13, 15), dpi=100, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1), facecolor="white")
+    own = tensors.of_tensors(history.layers)
+    more = tensors.height(own) if own else 0.0
+    figure = Figure(figsize=(13, 15 + more), dpi=100, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1), facecolor="white")
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(4, 2, height_ratios=(1, 1, 1.5, 0.8))
+    whole = figure.add_gridspec(1 + bool(own), 1, height_ratios=(15, more)[: 1 + bool(own)])
+    grid = whole[0].subgridspec(4, 2, height_ratios=(1, 1, 1.5, 0.8))
     loss, margin = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])
     alpha, curvature = figure.add_subplot(grid[1, 0]), figure.add_subplot(grid[1, 1])
     geometry = grid[2, 0].subgridspec(3, 1)
@@ -83,6 +87,8 @@ def draw(history: FitHistory, title: str) -> Figure:
     )
     for ax in (loss, margin, alpha, curvature, cosine, angle, ratio, rails, underflow):
         _finish(ax, history, bottom=ax not in (cosine, angle))
+    if own:
+        tensors.draw(figure.add_subfigure(whole[1]), own)
     figure.align_ylabels([loss, alpha, cosine, angle, ratio, rails])
     figure.align_ylabels([margin, curvature, underflow])
     return figure
