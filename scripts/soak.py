@@ -11,18 +11,26 @@ import click
 from tqdm import tqdm
 
 from ..sim.runner import SimulationError
-from ..sim.stress.soak import parts, prepared, work
+from ..sim.stress.parts import build, parts, work
 
-UNITS = {"elements": "element updates", "scalars": "scalar steps"}
+UNITS = {"elements": "element updates", "scalars": "scalar steps", "layouts": "layouts of segments"}
 
 
 @click.command("soak")
 @click.option("--elements", type=click.IntRange(0, 10**10), default=10_000_000, show_default=True, help="Random element updates.")
 @click.option("--steps", type=click.IntRange(0, 10**9), default=1_000_000, show_default=True, help="Random scalar steps.")
+@click.option(
+    "--layouts",
+    type=click.IntRange(0, 10**7),
+    default=2000,
+    show_default=True,
+    help="Random layouts of segments, of three steps.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
 @click.option("--jobs", type=click.IntRange(1, 64), default=os.cpu_count() or 1, show_default="processors", help="Processes.")
-def command(elements: int, steps: int, seed: int, jobs: int) -> None:
-    """Compare random element updates, in every rounding and overflow, and random scalar steps with the golden model.
+def command(elements: int, steps: int, layouts: int, seed: int, jobs: int) -> None:
+    """Compare random element updates, in every rounding and overflow, random scalar steps, and units whose layout of segments
+    changes every three steps, with the golden model.
 
     The Verilog runs in compiled programs that read and write files. The first difference is shown with the
     fewest operations that have it, and ends the soak with status 1.
@@ -31,16 +39,16 @@ def command(elements: int, steps: int, seed: int, jobs: int) -> None:
     Example:
       kappa-rtl soak --elements 100000 --steps 2000 --seed 7
     """
-    if not elements + steps:
-        raise click.UsageError("elements and steps must not both be 0: nothing would be compared")
-    todo = parts(elements, steps, seed)
+    if not elements + steps + layouts:
+        raise click.UsageError("elements, steps and layouts must not all be 0: nothing would be compared")
+    todo = parts(elements, steps, seed, layouts)
     done: Counter[str] = Counter()
     cycles: Counter[str] = Counter()
     seconds = dict.fromkeys(UNITS, 0.0)
     begun = time.perf_counter()
     try:
         for kind, name in tqdm(sorted({(part.kind, part.name) for part in todo}), desc="building", leave=False):
-            prepared(kind, name)
+            build(kind, name)
         with (
             ProcessPoolExecutor(jobs) as pool,
             tqdm(total=sum(part.size for part in todo), unit="op", unit_scale=True, dynamic_ncols=True) as bar,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ...golden.config import EmaStart, OnStill, Source, ThrottleConfig
 from ...golden.formats import Fixed
 from ...golden.registers import BLOCK_BITS, COUNTERS, FLAGS, WATCHES
-from ...golden.segments import Segment, in_beats
+from ...golden.segments import in_beats
 from ...golden.throttle import Throttle as GoldenThrottle
 from ...golden.throttle import laid_out
 from ...hw.export import unit
@@ -23,6 +23,7 @@ from ...hw.units.core import StreamingThrottle
 from ...hw.units.ports import host_words, registers_layout
 from ...hw.units.throttle import Throttle
 from ..testbench.bank import LEVELS, Bench, benches, paces, rate_off_the_grid
+from ..testbench.layouts import some_layout
 
 Codes = NDArray[Any]
 
@@ -397,7 +398,7 @@ async def another_layout(dut: Any) -> None:
                 await bench.reset()
             other = config
             if bench.rng.random() < 0.8:
-                other = laid_out(config, some_layout(bench, config))
+                other = laid_out(config, some_layout(bench.rng, config))
                 free = config.entries - len(other.segments)
                 for segment in (*other.segments, *[None] * free):
                     entry = {"elements": segment.elements, "scale": segment.scale} if segment else {"elements": 0, "scale": 0}
@@ -408,17 +409,6 @@ async def another_layout(dut: Any) -> None:
             for _ in range(3):
                 run.step()
             await run.drain()
-
-
-def some_layout(bench: Bench, config: ThrottleConfig) -> list[Segment]:
-    """Segments that fit the unit: often as many as it holds, of a beat, of whole beats or of any size."""
-    count = min(bench.rng.choice([1, config.entries, bench.rng.randint(1, config.entries)]), config.room)
-    cuts = sorted(bench.rng.sample(range(1, config.room), count - 1)) if count > 1 else []
-    end = bench.rng.choice([config.room, bench.rng.randint(cuts[-1] + 1 if cuts else 1, config.room)])
-    return [
-        Segment(stop - start, bench.rng.randint(0, config.scale_max), f"{start}")
-        for start, stop in itertools.pairwise([0, *cuts, end])
-    ]
 
 
 @cocotb.test

@@ -5,11 +5,9 @@ from __future__ import annotations
 import copy
 import itertools
 import tempfile
-import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -437,53 +435,3 @@ class Elements:
         want = {name: int(values[j]) for name, values in golden.items()}
         want |= {"saturated": alone.update_saturated, "swallowed": alone.update_underflow}
         return Failure(f"update lanes, {unit}", given, want, {name: int(told[name][j]) for name in want})
-
-
-# ------------------------------------------------------------------------------------------------ both
-
-
-class Part(NamedTuple):
-    """A share of the soak; equal parts are equal to the bit, on any number of processes."""
-
-    kind: str  #: ``scalars`` or ``elements``
-    name: str  #: of the configuration, in :data:`SCALARS` or :data:`UPDATES`
-    seed: int
-    number: int
-    size: int  #: scalar steps, or element updates at least
-
-
-SHARE = {"scalars": 10_000, "elements": 400_000}
-"""How much a part has at most."""
-
-
-def parts(elements: int, steps: int, seed: int) -> list[Part]:
-    """The parts of a soak of that many element updates and scalar steps, half of the steps those of the first scalar part."""
-    wide, *others = SCALARS
-    share = steps // 2 // len(others)
-    counts = [("scalars", wide, steps - share * len(others)), *(("scalars", name, share) for name in others)]
-    first, *rest = UPDATES
-    counts += [("elements", name, elements // len(UPDATES)) for name in rest]
-    counts.append(("elements", first, elements - sum(count for kind, _, count in counts if kind == "elements")))
-    return [
-        Part(kind, name, seed, number, min(SHARE[kind], count - begin))
-        for kind, name, count in counts
-        for number, begin in enumerate(range(0, count, SHARE[kind]))
-    ]
-
-
-@cache
-def prepared(kind: str, name: str) -> Scalars | Elements:
-    """The program of a configuration, built or found."""
-    return Scalars(SCALARS[name]) if kind == "scalars" else Elements(UPDATES[name])
-
-
-def work(part: Part) -> Result:
-    """Do a part."""
-    begun = time.perf_counter()
-    random = f"{part.seed} {part.kind} {part.name} {part.number}"
-    unit = prepared(part.kind, part.name)
-    if isinstance(unit, Scalars):
-        result = unit.soak(Random(random), part.size)
-    else:
-        result = unit.soak(np.random.default_rng(list(random.encode())), part.size)
-    return result._replace(seconds=time.perf_counter() - begun)

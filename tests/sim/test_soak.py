@@ -14,8 +14,10 @@ from click.testing import CliRunner
 from kappa_rtl.golden.formats import ZERO
 from kappa_rtl.hw import export
 from kappa_rtl.scripts.soak import command
-from kappa_rtl.sim.stress import soak
-from kappa_rtl.sim.stress.soak import SCALARS, SHARE, UPDATES, Elements, Scalars, modes, parts, scalar_steps
+from kappa_rtl.sim.runner import SimulationError
+from kappa_rtl.sim.stress.layouts import SEGMENTED, Layouts, some_trial
+from kappa_rtl.sim.stress.parts import SHARE, parts, work
+from kappa_rtl.sim.stress.soak import SCALARS, UPDATES, Elements, Scalars, modes, scalar_steps
 from support.mutants import Mutant, generator
 
 FAULTS = [
@@ -25,20 +27,20 @@ FAULTS = [
 
 
 def test_parts_add_up_and_do_not_depend_on_each_other() -> None:
-    todo = parts(2_000_001, 50_003, seed=5)
+    todo = parts(2_000_001, 50_003, seed=5, layouts=1001)
     done: Counter[str] = Counter()
     for part in todo:
         done[part.kind] += part.size
         assert 0 < part.size <= SHARE[part.kind]
-    assert done == {"elements": 2_000_001, "scalars": 50_003}
+    assert done == {"elements": 2_000_001, "scalars": 50_003, "layouts": 1001}
     assert len({(part.kind, part.name, part.number) for part in todo}) == len(todo)
-    assert {part.name for part in todo} == {*SCALARS, *UPDATES}
+    assert {part.name for part in todo} == {*SCALARS, *UPDATES, *SEGMENTED}
     assert parts(0, 0, seed=0) == []
 
 
 def test_nothing_to_soak_is_refused() -> None:
-    refused = CliRunner().invoke(command, ["--elements", "0", "--steps", "0"])
-    assert refused.exit_code == 2 and "elements and steps must not both be 0" in refused.output
+    refused = CliRunner().invoke(command, ["--elements", "0", "--steps", "0", "--layouts", "0"])
+    assert refused.exit_code == 2 and "elements, steps and layouts must not all be 0" in refused.output
 
 
 def test_every_mode_is_soaked() -> None:
@@ -72,11 +74,14 @@ def test_scalar_stimuli_reach_the_corners(name: str) -> None:
 @pytest.mark.slow
 def test_a_short_soak() -> None:
     """The command, as `make soak` calls it; and that it is the same on one process."""
-    result = CliRunner().invoke(command, ["--elements", "100000", "--steps", "2000", "--seed", "3", "--jobs", "2"])
+    result = CliRunner().invoke(
+        command, ["--elements", "100000", "--steps", "2000", "--layouts", "60", "--seed", "3", "--jobs", "2"]
+    )
     assert result.exit_code == 0, result.output
     assert "element updates, no difference" in result.output and "2000 scalar steps, no difference" in result.output
+    assert "60 layouts of segments, no difference" in result.output
     for part in parts(0, 40, seed=3):
-        first, again = soak.work(part), soak.work(part)
+        first, again = work(part), work(part)
         assert first.failure is None and first.cycles == again.cycles and first.done == part.size
 
 
@@ -110,3 +115,31 @@ def test_a_fault_of_the_lanes_is_shown_by_its_element(tmp_path: Path) -> None:
     product = -given["direction"] * given["step"]
     shift = config.widths.update_shift
     assert product % (1 << shift) == 1 << shift - 1, "it is a tie"
+
+
+@pytest.mark.parametrize("name", SEGMENTED)
+def test_layouts_reach_the_corners(name: str) -> None:
+    """The whole table and a single segment, all of the room and less, segments shorter than a beat, every scale."""
+    config, _ = SEGMENTED[name]
+    layouts = [some_trial(Random(seed), config).segments for seed in range(60)]
+    assert {1, config.entries} <= {len(layout) for layout in layouts}
+    sizes = [sum(segment.elements for segment in layout) for layout in layouts]
+    assert config.room in sizes and min(sizes) < config.room
+    assert {segment.scale for layout in layouts for segment in layout} == set(range(config.scale_max + 1))
+    assert any(segment.elements % config.lanes for layout in layouts for segment in layout) == (config.lanes > 1)
+
+
+@pytest.mark.slow
+def test_a_fault_of_the_table_is_found(tmp_path: Path) -> None:
+    generator(
+        Mutant("units/segments.py", "left <= lanes", "left < lanes", "a full last beat is not the last"),
+        tmp_path / "soak_mutant_table",
+    )
+    config, streaming = SEGMENTED["3 lanes, applied, streaming"]
+    faulty = importlib.import_module("soak_mutant_table.hw.export").export(config, streaming=streaming)[0]
+    with Layouts("3 lanes, applied, streaming", faulty) as unit:
+        try:
+            difference = unit.soak(Random(1), 30)[2]
+        except SimulationError as error:
+            difference = str(error)
+    assert difference is not None
