@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 from operator import add
 from typing import Any
@@ -14,14 +15,23 @@ from .harness import Harness, Proof, component
 
 
 def sum_of_squares(
-    package: str, lanes: int, width: int, energy_bits: int, tail: int, *, either: bool = False, projects: bool = False
+    package: str,
+    lanes: int,
+    width: int,
+    energy_bits: int,
+    tail: int,
+    *,
+    either: bool = False,
+    projects: bool = False,
+    shift_bits: int = 0,
 ) -> Harness:
     """What is accumulated, and every square still on its way, make the sum of the squares of all accepted differences.
 
-    With ``projects`` of their products with the minuends, as signed numbers.
+    With ``projects`` of their products with the minuends, as signed numbers. With ``shift_bits`` the squares of a beat count
+    four times for each of its shift.
     """
     dut = component(package, "lanes.norm").SumOfSquares(
-        lanes=lanes, width=width, energy_bits=energy_bits, tail=tail, either=either, projects=projects
+        lanes=lanes, width=width, energy_bits=energy_bits, tail=tail, either=either, projects=projects, shift_bits=shift_bits
     )
     energy_bits = len(dut.o.payload)
 
@@ -48,6 +58,8 @@ def sum_of_squares(
     squares = [h.ghost(signed(2 * width + 2), f"square{lane}", reset_less=True) for lane in range(lanes)]
     squares_on = [h.ghost(signed(2 * width + 2), f"square_on{lane}", reset_less=True) for lane in range(lanes)]
     sums = [h.ghost(energy_bits, f"sum{stage}", reset_less=True) for stage in range(3, stages)]
+    aligned = [h.ghost(energy_bits, f"shifted{stage}", reset_less=True) for stage in range(3, stages)] if shift_bits else sums
+    shifts = [h.ghost(shift_bits, f"of_beat{stage}", reset_less=True) for stage in range(stages)] if shift_bits else []
     valid = [h.ghost(1, f"valid{stage}") for stage in range(stages)]
     last = [h.ghost(1, f"last{stage}") for stage in range(stages)]
     energy = h.ghost(energy_bits, "energy")  # all squares up to the stage where they are known
@@ -65,12 +77,20 @@ def sum_of_squares(
     m.d.comb += square.eq(low(reduce(add, map(number, squares))))
     for register, value in zip(sums, [square, *sums], strict=False):
         m.d.sync += register.eq(value)
+    counts = square  # what the beat counts for
+    if shift_bits:
+        counts = h.ghost(energy_bits, "counts")
+        m.d.comb += counts.eq(lifted(square, shifts[2], energy_bits))
+        for register, value in zip(aligned, [counts, *aligned], strict=False):
+            m.d.sync += register.eq(value)
+        for register, value in zip(shifts, [beat.shift, *shifts], strict=False):
+            m.d.sync += register.eq(value)
     for register, value in zip(valid + last, [accepted, *valid[:-1], accepted & beat.last, *last[:-1]], strict=True):
         m.d.sync += register.eq(value)
     with m.If(taken):
         m.d.sync += [energy.eq(0), closed.eq(0)]
     with m.Elif(valid[2]):
-        m.d.sync += energy.eq(energy + square)
+        m.d.sync += energy.eq(energy + counts)
     with m.If(accepted & beat.last):
         m.d.sync += closed.eq(1)
 
@@ -100,7 +120,9 @@ def sum_of_squares(
     for level, terms in enumerate(levels):
         if level:
             h.lemma(f"sum in level {level}", low(reduce(add, terms)) == sums[level - 1], when=valid[2 + level])
-    way = reduce(add, (Mux(there, value, 0) for there, value in zip(valid[3:], sums, strict=True)), Const(0))
+    if shift_bits:
+        _shifted(h, len(levels), valid, shifts, sums, aligned, low)
+    way = reduce(add, (Mux(there, value, 0) for there, value in zip(valid[3:], aligned, strict=True)), Const(0))
     total = inside["total"]
     late = inside["clears"]
     h.lemma("nothing is on its way to a sum that is cleared", ~(closed | reduce(lambda a, b: a | b, valid)), when=late)
@@ -127,6 +149,37 @@ def sum_of_squares(
     h.claim("soon is the cycle before", dut.o.valid, when=h.past(dut.soon, "soon"))
     h.keeps(dut.o, "sum")
     return h
+
+
+def lifted(value: Value, shift: Value, bits: int) -> Value:
+    """A number of so many bits, four times as large for each of the shift; what is above them is lost."""
+    return (value << (shift << 1))[:bits]
+
+
+def _shifted(
+    h: Harness,
+    levels: int,
+    valid: list[Any],
+    shifts: list[Any],
+    sums: list[Any],
+    aligned: list[Any],
+    low: Callable[[Value], Value],
+) -> None:
+    """The stages behind the adder tree: each has shifted by the bits of the shift that were its own, and those before it."""
+    inside, bits, count = h.internal, len(aligned[0]), len(shifts[0])
+    first = 2 + levels  # the first of these stages
+    for stage, shift in enumerate(shifts[:first]):
+        h.lemma(f"the shift in stage {stage}", inside[f"shift{stage}"] == shift, when=valid[stage])
+    for place in range(3, len(shifts)):
+        full = lifted(sums[place - 3], shifts[place], bits)
+        h.lemma(f"what a beat counts for in stage {place}", aligned[place - 3] == full, when=valid[place])
+    for bit in range(count):
+        stage = first + bit
+        done, rest = shifts[stage][: bit + 1], shifts[stage][bit + 1 :]
+        part = lifted(sums[stage - 3], done, bits)
+        h.lemma(f"shifted by bit {bit} and those below", low(inside[f"aligned{bit}"]) == part, when=valid[stage])
+        if bit + 1 < count:
+            h.lemma(f"what is left of the shift behind bit {bit}", inside[f"shift_rest{bit}"] == rest, when=valid[stage])
 
 
 SUM_MUTANTS = (
@@ -162,7 +215,26 @@ PROJECTION_MUTANTS = (
         "a product below zero is a large one",
     ),
 )
+SHIFT_MUTANTS = (
+    Mutant("lanes/norm.py", "Mux(shift[0], terms[0] << (2 << bit), terms[0])", "terms[0]", "nothing is aligned"),
+    Mutant("lanes/norm.py", "terms[0] << (2 << bit)", "terms[0] << (1 << bit)", "squares are aligned as what was squared is"),
+    Mutant("lanes/norm.py", "m.d.sync += rest.eq(shift[1:])", "m.d.sync += rest.eq(shift)", "the lowest bit is taken again"),
+    Mutant(
+        "lanes/norm.py", "m.d.sync += later.eq(shift)", "m.d.sync += later.eq(self.i.payload.shift)", "it is the beat's behind it"
+    ),
+)
 PROOFS = [
+    *(
+        Proof(
+            f"sum of squares, {lanes} lane{'s' if lanes > 1 else ''} of {width} bits, {energy} bits, {bits} of a shift",
+            "the same, a beat's squares shifted up by twice its shift",
+            lambda package, args=(lanes, width, energy, tail, bits): sum_of_squares(package, *args[:4], shift_bits=args[4]),
+            mutants=SHIFT_MUTANTS if width == 3 else (),
+            depth_mutants=14,
+            solver="bitwuzla",  # which is done in a minute where z3 is not in ten
+        )
+        for lanes, width, energy, tail, bits in ((3, 3, 16, 3, 2), (1, 16, 60, 1, 3))
+    ),
     *(
         Proof(
             f"sum of squares, {lanes} lane{'s' if lanes > 1 else ''} of {width} bits, {energy} bits",
