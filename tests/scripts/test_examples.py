@@ -231,3 +231,15 @@ def test_formats_by_layer(tmp_path: Path) -> None:
     applied, alpha_applied, intended, alpha_intended = found[8, 16]
     assert alpha_applied < 0.01 < 0.2 < alpha_intended and intended > applied + 0.2
     assert (tmp_path / "shard0.v").exists() and "module shard1" in (tmp_path / "shard1.v").read_text()
+
+
+def test_still_tensors() -> None:
+    """With most tensors still all are stable at last; B' is blind the longest, and B holds harder than it need."""
+    spec = importlib.util.spec_from_file_location("still_tensors", EXAMPLES / "still_tensors" / "run.py")
+    assert spec is not None and spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    found = {kind: example.run(kind, 0.8, 0.1, 0) for kind in example.KINDS}
+    let, largest = ({kind: pair[k] for kind, pair in found.items()} for k in (0, 1))
+    assert let["B"] < 0.5 < 1.5 < let["intended"] <= let["B'"] < 2.1
+    assert largest["B"] < largest["intended"] < 1 < largest["B'"] < 10
