@@ -45,8 +45,8 @@ def same_steps(unit: Throttle, other: Throttle, steps: Any) -> bool:
     return True
 
 
-@settings(max_examples=150)
-@given(st.data(), configs())
+@settings(max_examples=250)
+@given(st.data(), st.one_of(configs(), configs(segmented=True, delay=0)))
 def test_any_configuration(data: st.DataObject, config: ThrottleConfig) -> None:
     n, grids = config.elements, config.grids
     theta = np.array(data.draw(st.lists(codes(grids.weight), min_size=n, max_size=n)))
@@ -65,9 +65,11 @@ def test_any_configuration(data: st.DataObject, config: ThrottleConfig) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("formats", ["sq16", "sq8_stochastic", "sq8_residual"])
+@pytest.mark.parametrize(
+    "formats", ["sq16", "sq8_stochastic", "sq8_residual", {"*": {"weight": "SQ2.6"}, "*.bias": {"scale": 3}}]
+)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_compiled_by_torch(formats: str) -> None:
+def test_compiled_by_torch(formats: Any) -> None:
     found = []
     for engine in ("torch", "torch_compiled"):
         model = mlp()
