@@ -15,10 +15,9 @@ from typing import Any
 
 from amaranth.lib import wiring
 
-from ...golden.config import ThrottleConfig
+from ...golden.config import LIMITS, ThrottleConfig
 from ...golden.formats import Fixed, Overflow, Rounding
 from ...golden.registers import WATCHES
-from ...golden.segments import MOST_SCALE, Segment
 from ..lanes.norm import SumOfSquares
 from ..lanes.update import Update
 from ..scalar.decide import Decide
@@ -187,11 +186,11 @@ def alone() -> Iterator[ThrottleConfig]:
         yield ThrottleConfig(**BASE | changes)
 
 
-def segmented(elements: int, entries: int = 0, scale_max: int = MOST_SCALE, **fields: Any) -> ThrottleConfig:
+def segmented(elements: int, entries: int, scale_max: int = LIMITS["scale_max"][1], **fields: Any) -> ThrottleConfig:
     """A configuration with up to three segments in a table of so many entries."""
     sizes = [elements] if min(entries, elements) < 3 else [elements - 2 * (elements // 3), *[elements // 3] * 2]
-    layout = [Segment(size, min(place, scale_max)) for place, size in enumerate(sizes)]
-    return ThrottleConfig(elements=elements, segments=tuple(layout), entries=entries, scale_max=scale_max, **fields)
+    layout: Any = [{"elements": size, "scale": min(place, scale_max)} for place, size in enumerate(sizes)]
+    return ThrottleConfig(elements=elements, segments=layout, entries=entries, scale_max=scale_max, **fields)
 
 
 def drawn_with_segments(seed: str, streams: bool) -> ThrottleConfig:
@@ -208,7 +207,7 @@ def drawn_with_segments(seed: str, streams: bool) -> ThrottleConfig:
         if ("direction" in fields) != streams:
             continue
         elements = fields["elements"]
-        fields |= {"entries": generator.randint(1, 32), "scale_max": generator.randint(0, MOST_SCALE)}
+        fields |= {"entries": generator.randint(1, 32), "scale_max": generator.randint(*LIMITS["scale_max"])}
         try:
             return segmented(**fields, capacity=generator.randint(elements, 2 * elements))
         except ValueError:
