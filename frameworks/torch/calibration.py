@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import glob
 import itertools
 import math
 import random
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 
 from ...golden.training.scales import QUANTILE, TensorScale, reach, scale
-from .plan import gains_of, largest_rate, named
+from .plan import gains_of, largest_rate, named, pattern_of
 
 ROOM = 2
 """Bits above that quantile, and above the largest first weight."""
@@ -126,7 +125,7 @@ def calibrate(
     found["*"] |= fields
     for (name, _, _), finer in zip(parameters, scales, strict=True):
         if finer:
-            found[glob.escape(name)] = {"scale": finer}
+            found[pattern_of(name)] = {"scale": finer}
     return found
 
 

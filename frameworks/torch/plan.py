@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import glob
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,11 @@ def named(optimizer: Any, model: Any | None) -> list[tuple[str, Any, int]]:
         for name, parameter in zip(own, settings["params"], strict=True):
             found.append((of_model.get(id(parameter), name), parameter, group))
     return found
+
+
+def pattern_of(name: str) -> str:
+    """The pattern of one parameter's name alone."""
+    return glob.escape(name)
 
 
 def largest_rate(group: Mapping[str, Any]) -> float:
@@ -179,11 +185,19 @@ def _laid_out(members: list[Tensor], settings: Mapping[str, Any]) -> tuple[list[
     """The parameters of a unit in their order, and its segments, if any of them has a scale."""
     if not any(tensor.scale for tensor in members):
         return members, {}
-    many = len(members) > (settings.get("entries") or LIMITS["entries"][1])
-    if many:
+    layout = joined(
+        [Segment(tensor.parameter.numel(), tensor.scale, tensor.name) for tensor in members], settings.get("entries", 0)
+    )
+    if len(layout) < len(members):
         members = sorted(members, key=lambda tensor: tensor.scale)
-    layout = [Segment(tensor.parameter.numel(), tensor.scale, tensor.name) for tensor in members]
-    return members, {"segments": merged(layout) if many else layout}
+    return members, {"segments": layout}
+
+
+def joined(layout: list[Segment], entries: int = 0) -> list[Segment]:
+    """The segments as they are, or one for each scale where the table has not as many entries."""
+    if len(layout) <= (entries or LIMITS["entries"][1]):
+        return layout
+    return merged(sorted(layout, key=lambda segment: segment.scale))
 
 
 def _key(tensor: Tensor, fields: Mapping[str, Any]) -> str:
