@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,12 +40,17 @@ BITS = 16
 """Of the formats that are calibrated: where a binary point belongs does not hang on the width."""
 
 
-class Points(NamedTuple):
-    """Where ``kappa_rtl.torch.calibrate`` puts the binary points: one for all parameters, and one for each."""
+@dataclass(frozen=True)
+class Points:
+    """Where ``kappa_rtl.torch.calibrate`` puts the binary points: one for all parameters, and if asked one for each."""
 
     integers: Integers
-    apart: Integers
+    entry: Entry
     rule: None = None  # of a few steps it would say nothing
+
+    @cached_property
+    def apart(self) -> Integers:
+        return self.entry.integers("tensor")
 
     def __str__(self) -> str:
         i = self.integers
@@ -141,9 +146,10 @@ class Entry:
 
     def calibrate(self, references: Sequence[Point]) -> Points:
         """By ``kappa_rtl.torch.calibrate``."""
-        return Points(self._integers("one"), self._integers("tensor"))
+        return Points(self.integers("one"), self)
 
-    def _integers(self, grids: str) -> Integers:
+    def integers(self, grids: str) -> Integers:
+        """Where the binary points are: of ``one`` grid for all, or of one a ``tensor``."""
         task = self.task(self.seed)
         found = calibrate(
             task.model,
