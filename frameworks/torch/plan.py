@@ -143,11 +143,13 @@ def plan_of_parameters(
     law: str,
     settings: Mapping[str, Any],
     a_tensor_a_unit: bool = False,
+    named_segments: bool = True,
 ) -> Plan:
     """The same for parameters from anywhere: name, parameter and group of each.
 
     Args:
         gains: the ``id`` of each parameter that is stored from 1.
+        named_segments: whether segments have the parameters' names, which a saved state is then held against.
     """
     check_settings(law, settings)
     table = table_of(formats)
@@ -172,7 +174,7 @@ def plan_of_parameters(
         units.setdefault(key, (fields, []))[1].append(tensor)
     configs, tensors = [], []
     for fields, members in units.values():
-        members, own = _laid_out(members, settings)
+        members, own = _laid_out(members, settings, named_segments)
         sizes = [tensor.parameter.numel() for tensor in members]
         configs.append(ThrottleConfig.of_law(law, elements=sum(sizes), eta=eta, eta_max=eta_max, **fields, **own, **settings))
         places = itertools.accumulate(sizes, initial=0)
@@ -181,13 +183,12 @@ def plan_of_parameters(
     return Plan(tuple(configs), tuple(tensors), idle)
 
 
-def _laid_out(members: list[Tensor], settings: Mapping[str, Any]) -> tuple[list[Tensor], dict[str, Any]]:
+def _laid_out(members: list[Tensor], settings: Mapping[str, Any], with_names: bool) -> tuple[list[Tensor], dict[str, Any]]:
     """The parameters of a unit in their order, and its segments, if any of them has a scale."""
     if not any(tensor.scale for tensor in members):
         return members, {}
-    layout = joined(
-        [Segment(tensor.parameter.numel(), tensor.scale, tensor.name) for tensor in members], settings.get("entries", 0)
-    )
+    layout = [Segment(one.parameter.numel(), one.scale, one.name if with_names else "") for one in members]
+    layout = joined(layout, settings.get("entries", 0))
     if len(layout) < len(members):
         members = sorted(members, key=lambda tensor: tensor.scale)
     return members, {"segments": layout}

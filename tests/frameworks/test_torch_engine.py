@@ -66,7 +66,7 @@ def test_any_configuration(data: st.DataObject, config: ThrottleConfig) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "formats", ["sq16", "sq8_stochastic", "sq8_residual", {"*": {"weight": "SQ2.6"}, "*.bias": {"scale": 3}}]
+    "formats", ["sq16", "sq8_stochastic", "sq8_residual", {"*": {"weight": "SQ4.6"}, "*.bias": {"scale": 3}}]
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_compiled_by_torch(formats: Any) -> None:

@@ -284,7 +284,7 @@ def test_what_was_synthesised_is_not_synthesised_again(tmp_path: Path, monkeypat
 
 @needs_yosys
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["fit, option 0", "fit, option 20", "fit, scalar 0", "fit, update 3"])
+@pytest.mark.parametrize("name", ["fit, option 0", "fit, option 20", "fit, scalar 0", "fit, update 3", "fit, segments 1"])
 def test_the_committed_syntheses_are_of_this_verilog(name: str) -> None:
     """Cells and digest again; a change of the hardware means to run ``kappa-rtl fit`` anew."""
     (sample, figures), *_ = (one for one in read(SYNTHESES) if one[0].name == name)
