@@ -4,6 +4,11 @@
 
 trains in float without throttle, then in 16, 12 and 8 bits, to nearest, at random and with a residual, the throttle on and off;
 prints a table and draws characters.png. ``calibrate`` finds the binary points; with ``--presets`` they are the presets'.
+
+    python examples/torch/characters.py --grids --moves 16
+
+compares one binary point for all parameters with one for each, in 8 and 6 bits, over three seeds; gradients and directions have
+16 bits, or without ``--moves`` as many as the weights.
 """
 
 import argparse
@@ -21,6 +26,8 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 for name, default in {"steps": 200, "rate": 0.003, "seed": 0, "out": "characters.png"}.items():
     parser.add_argument(f"--{name}", type=type(default), default=default)
 parser.add_argument("--presets", action="store_true")
+parser.add_argument("--grids", action="store_true")
+parser.add_argument("--moves", type=int, default=0)
 args = parser.parse_args()
 torch.set_num_threads(1)  # so small a network is slower on two
 
@@ -54,21 +61,22 @@ def loss_of(model, batch):
     return nn.functional.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
 
 
-def formats_of(model, optimizer, bits, rounding):
+def formats_of(model, optimizer, bits, rounding, grids):
     if args.presets:
         table = presets.PRESETS[f"sq{bits}_stochastic" if rounding == "stochastic" and bits < 16 else f"sq{bits}"]["*"]
         return {"*": {**table, "residual_bits": 4 if rounding == "residual" else 0}}
     more = {"nearest": {}, "stochastic": {"rounding": "stochastic"}, "residual": {"residual_bits": 4}}[rounding]
-    return calibrate(model, optimizer, batches(), loss_of, bits, **more)
+    widths = {"gradient": args.moves or bits, "direction": args.moves or bits, "weight": bits, "update": bits}
+    return calibrate(model, optimizer, batches(), loss_of, widths, grids=grids, **more)
 
 
-def run(bits=None, rounding=None, on=True):
+def run(bits=None, rounding=None, on=True, grids="one"):
     torch.manual_seed(args.seed)
     model = Transformer()
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=0.1)
     throttle = None
     if bits:
-        formats = formats_of(model, optimizer, bits, rounding)
+        formats = formats_of(model, optimizer, bits, rounding, grids)
         throttle = GlobalThrottle(optimizer, model=model, formats=formats, enabled=on)
     for batch in batches():
         optimizer.zero_grad()
@@ -78,6 +86,15 @@ def run(bits=None, rounding=None, on=True):
         return float(loss_of(model, ids[180_000:].unfold(0, LONG + 1, LONG + 1))), throttle and throttle.history
 
 
+if args.grids:
+    print("bits rounding   grids   median  least   most")
+    cases = [(None, "float", "none"), *((b, r, g) for b in (8, 6) for r in COLOURS for g in ("one", "tensor"))]
+    for bits, rounding, grids in cases:
+        found = []
+        for args.seed in range(3):
+            found.append(run(bits, rounding, grids=grids)[0])
+        print(f"{bits or 32:4} {rounding:10} {grids:6} {np.median(found):7.3f} {min(found):6.3f} {max(found):6.3f}", flush=True)
+    raise SystemExit
 plain, _ = run()
 print(f"bits rounding   throttle      loss  alpha  angle  ratio  still\n  32 float      none     {plain:8.3f}")
 figure, panels = plt.subplots(1, 2, figsize=(10, 4.6), sharey=True, width_ratios=(2, 1), layout="constrained")

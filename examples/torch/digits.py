@@ -4,6 +4,10 @@
 
 trains in float without throttle, then in 16, 12 and 8 bits, to nearest, at random and with a residual, the throttle on and off;
 prints a table and draws digits.png. ``calibrate`` finds the binary points; with ``--presets`` they are the presets'.
+
+    python examples/torch/digits.py --grids
+
+compares one binary point for all parameters with one for each, in 8 and 6 bits, over five seeds.
 """
 
 import argparse
@@ -21,12 +25,16 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 for name, default in {"steps": 250, "rate": 0.02, "seed": 0, "out": "digits.png"}.items():
     parser.add_argument(f"--{name}", type=type(default), default=default)
 parser.add_argument("--presets", action="store_true")
+parser.add_argument("--grids", action="store_true")
 args = parser.parse_args()
 torch.set_num_threads(1)  # so small a network is slower on two
 
 digits = load_digits()
-order = np.random.default_rng(args.seed).permutation(1797)  # of which the first 360 are held out
-X, Y = torch.tensor(digits.images[order, None] / 16, dtype=torch.float32), torch.tensor(digits.target[order])
+
+
+def rows_of(seed):
+    order = np.random.default_rng(seed).permutation(1797)  # of which the first 360 are held out
+    return torch.tensor(digits.images[order, None] / 16, dtype=torch.float32), torch.tensor(digits.target[order])
 
 
 def network():
@@ -46,21 +54,21 @@ def loss_of(model, batch):
     return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
 
-def formats_of(model, optimizer, bits, rounding):
+def formats_of(model, optimizer, bits, rounding, grids):
     if args.presets:
         table = presets.PRESETS[f"sq{bits}_stochastic" if rounding == "stochastic" and bits < 16 else f"sq{bits}"]["*"]
         return {"*": {**table, "residual_bits": 4 if rounding == "residual" else 0}}
     more = {"nearest": {}, "stochastic": {"rounding": "stochastic"}, "residual": {"residual_bits": 4}}[rounding]
-    return calibrate(model, optimizer, batches(), loss_of, bits, **more)
+    return calibrate(model, optimizer, batches(), loss_of, bits, grids=grids, **more)
 
 
-def run(bits=None, rounding=None, on=True):
+def run(bits=None, rounding=None, on=True, grids="one"):
     torch.manual_seed(args.seed)
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=args.rate, momentum=0.9)
     throttle = None
     if bits:
-        formats = formats_of(model, optimizer, bits, rounding)
+        formats = formats_of(model, optimizer, bits, rounding, grids)
         throttle = GlobalThrottle(optimizer, model=model, formats=formats, enabled=on)
     for batch in batches():
         optimizer.zero_grad()
@@ -70,6 +78,17 @@ def run(bits=None, rounding=None, on=True):
         return float((model.eval()(X[:360]).argmax(1) == Y[:360]).double().mean()), throttle and throttle.history
 
 
+if args.grids:
+    print("bits rounding   grids   median  least   most")
+    cases = [(None, "float", "none"), *((b, r, g) for b in (8, 6) for r in COLOURS for g in ("one", "tensor"))]
+    for bits, rounding, grids in cases:
+        found = []
+        for args.seed in range(5):
+            X, Y = rows_of(args.seed)
+            found.append(run(bits, rounding, grids=grids)[0])
+        print(f"{bits or 32:4} {rounding:10} {grids:6} {np.median(found):7.3f} {min(found):6.3f} {max(found):6.3f}", flush=True)
+    raise SystemExit
+X, Y = rows_of(args.seed)
 plain, _ = run()
 print(f"bits rounding   throttle  accuracy  alpha  angle  ratio  still\n  32 float      none     {plain:8.3f}")
 figure, panels = plt.subplots(1, 2, figsize=(10, 4.6), sharey=True, width_ratios=(2, 1), layout="constrained")

@@ -53,9 +53,10 @@ class GlobalThrottle(keras.optimizers.Optimizer):
         optimizer: of Keras, new. Its momentum is kept without the rate, as torch does it.
         law: a published law, its parameters among ``settings``.
         formats: a preset, or ``{pattern: {field: value}}`` with shell patterns of variable paths such as ``dense/kernel``; fields
-            are ``gradient``, ``weight``, ``update``, ``direction``, ``residual_bits``, ``random_bits``, ``seed``, ``lanes`` and
-            ``gain_from_one``. Later patterns override earlier ones, and all of them a preset of 16 bits. Variables of equal
-            formats are a unit. The gains of norm layers, vectors called ``gamma`` or ``scale``, are stored from 1.
+            are ``gradient``, ``weight``, ``update``, ``direction``, ``residual_bits``, ``random_bits``, ``seed``, ``lanes``,
+            ``scale`` and ``gain_from_one``. Later patterns override earlier ones, and all of them a preset of 16 bits. Variables
+            of equal formats are a unit; those with a ``scale``, bits by which their grids are finer than that, are segments of
+            it. The gains of norm layers, vectors called ``gamma`` or ``scale``, are stored from 1.
         eta_max: the largest rate that will come; by default the present one, or the largest that a schedule of Keras names.
         missing: a variable without a gradient is taken to ``keep`` its former one, or to have ``zero``.
         engine: ``numpy``, ``numba``, ``torch`` (on the variables' device) or ``auto``: torch on a device, else numba if there.
@@ -134,6 +135,7 @@ class GlobalThrottle(keras.optimizers.Optimizer):
             eta_max=given.eta_max,
             law=given.law,
             settings=given.settings,
+            named_segments=False,  # a path is another one when the model is loaded
         )
         plan.refuse_idle(plan.idle)
         self.inner_optimizer.build(variables)

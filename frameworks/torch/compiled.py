@@ -54,7 +54,8 @@ class CompiledUnit(Unit):
                     codes[part] = self._gradients[k][part] if keep else 0
                     continue
                 values = _flat(gradient.contiguous())
-                beyond += self._said(loops().enter(values, grid(fmt, values.dtype), codes[part]), values, tensor, "gradient")
+                found = loops().enter(values, grid(fmt.finer(tensor.scale), values.dtype), codes[part])
+                beyond += self._said(found, values, tensor, "gradient")
             made.append(codes)
         self._gradients, self._gradient_beyond = made, beyond
 
@@ -68,7 +69,7 @@ class CompiledUnit(Unit):
             values = _flat(tensor.parameter.data)
             factor = values.dtype.type(factors[tensor.group])
             out = directions[k][tensor.place : tensor.place + values.size]
-            found = loops().propose(codes, ulp, offset, values, factor, grid(fmt, values.dtype), out)
+            found = loops().propose(codes, ulp, offset, values, factor, grid(fmt.finer(tensor.scale), values.dtype), out)
             beyond += self._said(found, values, tensor, "direction")
         registers, updates = self.throttle.advance(self._gradients, directions)
         moments = None
@@ -90,8 +91,8 @@ class CompiledUnit(Unit):
         for k, (shard, tensors) in enumerate(zip(self.throttle.shards, self.plan.tensors, strict=True)):
             theta = np.asarray(shard.theta).view()
             theta.flags.writeable = False
-            ulp = 2.0**-shard.config.grids.weight.fraction_bits
             for tensor in tensors:
+                ulp = 2.0 ** -(shard.config.grids.weight.fraction_bits + tensor.scale)
                 word = np.float32 if tensor.parameter.dtype == torch.float32 else np.float64
                 yield k, tensor, theta[tensor.place : tensor.place + tensor.parameter.numel()], word(ulp), word(tensor.offset)
 

@@ -37,7 +37,6 @@ class TorchShard(Shard):
     _previous: Any
 
     def __init__(self, config: ThrottleConfig, weights: Any, device: Any, compile: bool = False) -> None:
-        config.refuse_segments("to the engine torch, which has none; engine = numpy or numba has")
         self.config, self._device = config, torch.device(device)
         self.theta = torch.as_tensor(np.array(weights), device=self._device)
         self._previous = torch.zeros(config.elements, dtype=dtype_of(config.grids.gradient), device=self._device)
@@ -71,17 +70,21 @@ class TorchShard(Shard):
     def absorb(self, gradient: Any) -> Absorbed:
         found = self._absorb(gradient, self._previous).tolist()
         self._previous = gradient
-        total = passes.whole(found[:3])
-        norm = passes.whole(found[3:6]) if Source(self.config.source).is_curvature else total
-        return Absorbed(total << self.config.gradient_shift, norm, found[6], found[7])
+        shifts = [stretch.gradient_shift for stretch in self.config.stretches]
+        ends = 3 * len(shifts)
+        total = passes.whole(found[:ends], shifts)
+        norm = passes.whole(found[ends : 2 * ends], shifts) if Source(self.config.source).is_curvature else total
+        return Absorbed(total, norm, *found[2 * ends :])
 
     def apply(self, direction: Any, step: int) -> tuple[Any, Tally]:
         config = self.config
         size = torch.tensor(step, device=self._device)
         self.theta, update, self.residual, sums = self._apply(direction, self.theta, self.residual, self._lift(), size)
         found = sums.tolist()
+        shifts = [stretch.motion_shift for stretch in config.stretches]
+        ends = 7 + 3 * len(shifts)
         tally = Tally(
-            motion_energy=passes.whole(found[7:10]) << config.motion_shift,
+            motion_energy=passes.whole(found[7:ends], shifts),
             update_saturated=found[0],
             update_underflow=found[1],
             weight_saturated=found[4],
@@ -91,16 +94,14 @@ class TorchShard(Shard):
         if config.every_rail:
             tally.update_rail, tally.update_near_rail = found[2:4]
         if config.source is Source.RATIO:
-            tally.weight_energy = passes.whole(found[10:])
+            tally.weight_energy = passes.whole(found[ends:], shifts)
         return update, tally
 
     def _lift(self) -> Any:
         """What stochastic rounding adds; see :func:`~kappa_rtl.golden.rounding.random_lift`."""
         config, shift = self.config, self.config.widths.update_shift
-        if self._generators is None:
-            return 0
-        draws = self._generators.draw(config.beats).reshape(-1)[: config.elements]
-        if shift <= 0:
+        draws = self._draws()
+        if draws is None or shift <= 0:
             return 0
         lift = 2 * torch.as_tensor((draws >> DRAW_BITS - config.random_bits).astype(np.int64), device=self._device) + 1
         places = shift - config.random_bits - 1

@@ -6,7 +6,7 @@ proves that wide enough; an exact sum of products is kept in three, of halves of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -38,23 +38,31 @@ class Ends(NamedTuple):
         return cls(*fmt.rails, fmt.near_rail, (1 << fmt.width) - 1, wraps, zeros)
 
 
-def whole(sums: list[int]) -> int:
-    """An exact sum of products from its three parts: of high halves, of unlike ones, of low ones."""
-    high, middle, low = sums
-    return (high << 2 * LIMB) + (middle << LIMB) + low
+def whole(sums: Sequence[int], shifts: Sequence[int]) -> int:
+    """An exact sum of products from its three parts a stretch: of high halves, of unlike ones, of low ones.
+
+    Each stretch's is shifted up by its bits before they are added.
+    """
+    parts = zip(sums[::3], sums[1::3], sums[2::3], shifts, strict=True)
+    return sum((high << 2 * LIMB) + (middle << LIMB) + low << shift for high, middle, low, shift in parts)
+
+
+def sizes_of(config: ThrottleConfig) -> list[int]:
+    """The elements of each stretch of a shard."""
+    return [stretch.place.stop - stretch.place.start for stretch in config.stretches]
 
 
 def absorb_of(config: ThrottleConfig) -> Pass:
-    """``absorb(gradient, previous)``: a vector of three sums for A, three for what a watchdog compares, and counts of rails."""
-    source, ends = Source(config.source), Ends.of(config.grids.gradient)
+    """``absorb(gradient, previous)``: a vector of sums for A and for what a watchdog compares, three a stretch, and of rails."""
+    source, ends, sizes = Source(config.source), Ends.of(config.grids.gradient), sizes_of(config)
     changes, projects = source.is_curvature, source.is_projection
     watched = "gradient_floor" in config.watchdog
 
     def absorb(gradient: Any, previous: Any) -> Any:
         g, p = gradient.long(), previous.long()
         change = g - p if changes else g
-        energy = _inner(p, p - g) if projects else _inner(change, change)
-        return torch.stack([*energy, *(_inner(g, g) if watched else energy), *_rails(g, ends)])
+        energy = _energies(p, p - g, sizes) if projects else _energies(change, change, sizes)
+        return torch.stack([*energy, *(_energies(g, g, sizes) if watched else energy), *_rails(g, ends)])
 
     return absorb
 
@@ -63,8 +71,10 @@ def apply_of(config: ThrottleConfig) -> Pass:
     """``apply(direction, theta, residual, lift, step)``: theta', y, the new residual, and a vector of counts and sums.
 
     Of the vector: y beyond the rails, y that vanished, y on a rail and near one, theta' on a rail and near one, weights that
-    moved, three sums for B and three for the energy of theta'. ``lift`` is what stochastic rounding adds, ``step`` a tensor.
+    moved, three sums a stretch for B and as many for the energy of theta'. ``lift`` is what stochastic rounding adds, ``step`` a
+    tensor.
     """
+    sizes = sizes_of(config)
     grids, widths, kept_bits, intended = config.grids, config.widths, config.residual_bits, config.intended
     product_lift = widths.product_fraction - grids.direction.fraction_bits - grids.step.fraction_bits
     residual_fraction = grids.weight.fraction_bits + kept_bits
@@ -100,8 +110,8 @@ def apply_of(config: ThrottleConfig) -> Pass:
             on_rail.sum(),
             (new.abs() >= weight.near).sum(),
             (new != old).sum(),
-            *_inner(moved, moved),
-            *_inner(new, new),
+            *_energies(moved, moved, sizes),
+            *_energies(new, new, sizes),
         ]
         return new.to(stored), y.to(moved_by), residual, torch.stack(sums)
 
@@ -110,6 +120,12 @@ def apply_of(config: ThrottleConfig) -> Pass:
 
 def _rails(codes: Any, ends: Ends) -> tuple[Any, Any]:
     return ((codes <= ends.low) | (codes >= ends.high)).sum(), (codes.abs() >= ends.near).sum()
+
+
+def _energies(a: Any, b: Any, sizes: list[int]) -> list[Any]:
+    """The three parts of ``sum(a * b)`` of every stretch, one after the other."""
+    parts = zip(a.split(sizes), b.split(sizes), strict=True)
+    return [one for a_part, b_part in parts for one in _inner(a_part, b_part)]
 
 
 def _inner(a: Any, b: Any) -> tuple[Any, Any, Any]:

@@ -1,22 +1,32 @@
-"""Which parameters of an optimiser make which units: names, formats by name, gains that are stored from 1."""
+"""Which parameters of an optimiser make which units: names, formats by name, scales, gains that are stored from 1."""
 
 from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import glob
+import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from ...golden.config import ThrottleConfig
+from ...golden.config import LIMITS, ThrottleConfig
 from ...golden.formats import Fixed
 from ...golden.laws import LAWS
+from ...golden.numbers import whole
+from ...golden.segments import MOST_SCALE, Segment
+from ...golden.training.units import merged
 from .presets import PRESETS
 
 FIELDS = ("gradient", "weight", "update", "direction", "residual_bits", "random_bits", "seed", "lanes")
-"""What formats may say of a parameter, beside ``gain_from_one``."""
+"""What formats may say of a parameter and a configuration of a unit, beside what is in :data:`ITS_OWN`."""
+
+ITS_OWN = ("scale", "gain_from_one")
+"""And what they say of a parameter alone: bits by which its grids are finer than its formats, and whether it is a gain."""
+
+GRIDS = ("gradient", "weight", "update", "direction")
 
 TAKEN = {
     "elements": "it is how many the parameters have",
@@ -27,6 +37,7 @@ TAKEN = {
     "direction_grid": "it follows from the formats",
     "delay": "a step has to be decided before it is applied, since the rate may change between two steps",
     "parity": "there is no memory on chip here",
+    "segments": "parameters with a scale are segments, which is a field of formats",
 }
 """Fields of a configuration that are not for settings, and why."""
 
@@ -39,6 +50,7 @@ class Tensor:
         group: the number of its parameter group.
         offset: 1 where the stored weight is the parameter minus 1, else 0.
         place: where its elements begin in its unit.
+        scale: bits by which its grids are finer than those of its unit.
     """
 
     name: str
@@ -46,6 +58,7 @@ class Tensor:
     group: int
     offset: float
     place: int
+    scale: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,11 @@ def named(optimizer: Any, model: Any | None) -> list[tuple[str, Any, int]]:
     return found
 
 
+def pattern_of(name: str) -> str:
+    """The pattern of one parameter's name alone."""
+    return glob.escape(name)
+
+
 def largest_rate(group: Mapping[str, Any]) -> float:
     """The largest rate that a parameter group and the schedulers on it have named so far."""
     return max(float(group.get(name, 0)) for name in ("lr", "initial_lr", "max_lr"))
@@ -94,7 +112,10 @@ def plan_of(
     a_tensor_a_unit: bool,
     settings: Mapping[str, Any],
 ) -> Plan:
-    """Parameters of equal formats are one unit.
+    """Parameters of equal formats are one unit; with scales, each of them is a segment of it.
+
+    Where formats make several units, which have no segments, a scale makes formats of a unit's own. Where there are more
+    parameters than a table may have entries, they lie in the order of their scales, and those of one scale are a segment.
 
     Raises:
         ValueError: a field that formats have not, a parameter that cannot be on its grid; names pattern or parameter and rule.
@@ -122,16 +143,18 @@ def plan_of_parameters(
     law: str,
     settings: Mapping[str, Any],
     a_tensor_a_unit: bool = False,
+    named_segments: bool = True,
 ) -> Plan:
     """The same for parameters from anywhere: name, parameter and group of each.
 
     Args:
         gains: the ``id`` of each parameter that is stored from 1.
+        named_segments: whether segments have the parameters' names, which a saved state is then held against.
     """
     check_settings(law, settings)
     table = table_of(formats)
     matched: set[str] = set()
-    units: dict[str, tuple[dict[str, Any], list[Tensor]]] = {}
+    found: list[tuple[Tensor, dict[str, Any]]] = []
     for name, parameter, group in parameters:
         fields: dict[str, Any] = {}
         for pattern, own in table.items():
@@ -139,19 +162,58 @@ def plan_of_parameters(
                 matched.add(pattern)
                 fields |= own
         offset = float(fields.pop("gain_from_one", id(parameter) in gains))
-        _check(name, parameter, fields, offset)
-        key = name if a_tensor_a_unit else f"{parameter.dtype} {sorted((field, str(value)) for field, value in fields.items())}"
-        members = units.setdefault(key, (fields, []))[1]
-        place = members[-1].place + members[-1].parameter.numel() if members else 0
-        members.append(Tensor(name, parameter, group, offset, place))
-    configs = tuple(
-        ThrottleConfig.of_law(
-            law, elements=sum(one.parameter.numel() for one in members), eta=eta, eta_max=eta_max, **fields, **settings
-        )
-        for fields, members in units.values()
-    )
+        tensor = Tensor(name, parameter, group, offset, 0, fields.pop("scale", 0))
+        _check(tensor, fields)
+        found.append((tensor, fields))
+    one = not a_tensor_a_unit and len({_key(tensor, fields) for tensor, fields in found}) == 1
+    if not one:
+        found = [(dataclasses.replace(tensor, scale=0), _finer(fields, tensor.scale)) for tensor, fields in found]
+    units: dict[str, tuple[dict[str, Any], list[Tensor]]] = {}
+    for tensor, fields in found:
+        key = tensor.name if a_tensor_a_unit else _key(tensor, fields)
+        units.setdefault(key, (fields, []))[1].append(tensor)
+    configs, tensors = [], []
+    for fields, members in units.values():
+        members, own = _laid_out(members, settings, named_segments)
+        sizes = [tensor.parameter.numel() for tensor in members]
+        configs.append(ThrottleConfig.of_law(law, elements=sum(sizes), eta=eta, eta_max=eta_max, **fields, **own, **settings))
+        places = itertools.accumulate(sizes, initial=0)
+        tensors.append(tuple(dataclasses.replace(one, place=place) for one, place in zip(members, places, strict=False)))
     idle = tuple(pattern for pattern in table if pattern not in matched)
-    return Plan(configs, tuple(tuple(members) for _, members in units.values()), idle)
+    return Plan(tuple(configs), tuple(tensors), idle)
+
+
+def _laid_out(members: list[Tensor], settings: Mapping[str, Any], with_names: bool) -> tuple[list[Tensor], dict[str, Any]]:
+    """The parameters of a unit in their order, and its segments, if any of them has a scale."""
+    if not any(tensor.scale for tensor in members):
+        return members, {}
+    layout = [Segment(one.parameter.numel(), one.scale, one.name if with_names else "") for one in members]
+    layout = joined(layout, settings.get("entries", 0))
+    if len(layout) < len(members):
+        members = sorted(members, key=lambda tensor: tensor.scale)
+    return members, {"segments": layout}
+
+
+def joined(layout: list[Segment], entries: int = 0) -> list[Segment]:
+    """The segments as they are, or one for each scale where the table has not as many entries."""
+    if len(layout) <= (entries or LIMITS["entries"][1]):
+        return layout
+    return merged(sorted(layout, key=lambda segment: segment.scale))
+
+
+def _key(tensor: Tensor, fields: Mapping[str, Any]) -> str:
+    """What parameters of one unit have in common."""
+    return f"{tensor.parameter.dtype} {sorted((field, str(value)) for field, value in fields.items())}"
+
+
+def _finer(fields: Mapping[str, Any], scale: int) -> dict[str, Any]:
+    """The fields with grids finer by so many bits."""
+    moved = {name: fields[name] for name in GRIDS if fields.get(name) is not None} if scale else {}
+    return {**fields, **{name: _format(value).finer(scale) for name, value in moved.items()}}
+
+
+def _format(given: Any) -> Fixed:
+    return Fixed.parse(given) if isinstance(given, str) else given
 
 
 def check_settings(law: str, settings: Mapping[str, Any]) -> None:
@@ -181,10 +243,12 @@ def table_of(formats: Any) -> dict[str, dict[str, Any]]:
     table = {"*": dict(PRESETS["sq16"]["*"])}
     for pattern, own in formats.items():
         for field, value in own.items():
-            if field not in (*FIELDS, "gain_from_one"):
-                raise ValueError(f"formats[{pattern!r}] has {', '.join((*FIELDS, 'gain_from_one'))}, not {field!r}")
+            if field not in (*FIELDS, *ITS_OWN):
+                raise ValueError(f"formats[{pattern!r}] has {', '.join((*FIELDS, *ITS_OWN))}, not {field!r}")
             if field == "gain_from_one" and not isinstance(value, bool):
                 raise ValueError(f"formats[{pattern!r}].gain_from_one must be True or False, not {value!r}")
+            if field == "scale":
+                whole(f"formats[{pattern!r}].scale", value, 0, MOST_SCALE)
         table[pattern] = table.get(pattern, {}) | dict(own)
     return table
 
@@ -197,15 +261,15 @@ def gains_of(model: Any | None, parameters: Iterable[tuple[str, Any, int]]) -> s
     return {id(module.weight) for module in norms if getattr(module, "weight", None) is not None and module.weight.ndim == 1}
 
 
-def _check(name: str, parameter: Any, fields: Mapping[str, Any], offset: float) -> None:
+def _check(tensor: Tensor, fields: Mapping[str, Any]) -> None:
+    name, parameter, offset = tensor.name, tensor.parameter, tensor.offset
     if not parameter.is_floating_point():
         raise ValueError(f"{name} must be a parameter of floats, not {parameter.dtype}")
     if not parameter.numel():
         raise ValueError(f"{name} must have elements, not the shape {tuple(parameter.shape)}")
     if any(stride == 0 and size > 1 for stride, size in zip(parameter.stride(), parameter.shape, strict=True)):
         raise ValueError(f"{name} must have memory for each of its elements, not be expanded: take its .clone()")
-    weight = fields["weight"]
-    fmt = Fixed.parse(weight) if isinstance(weight, str) else weight
+    fmt = _format(fields["weight"]).finer(tensor.scale)
     held = {torch.float64: 53, torch.float32: 24, torch.bfloat16: 8, torch.float16: 11}.get(parameter.dtype, 0)
     # With 1 added a gain may need a bit more than its integer bits, or all of them where these lie below the point.
     bits = max(fmt.integer_bits, 1) + 1 + fmt.fraction_bits if offset else fmt.width
@@ -218,5 +282,11 @@ def lines(plan: Plan) -> Sequence[str]:
     return [
         f"{config.elements} elements in {len(tensors)} tensors: "
         + ", ".join(f"{name} {getattr(config.grids, name)}" for name in ("gradient", "direction", "update", "weight"))
+        + _scales(config)
         for config, tensors in zip(plan.configs, plan.tensors, strict=True)
     ]
+
+
+def _scales(config: ThrottleConfig) -> str:
+    scales = [segment.scale for segment in config.segments]
+    return f", in {len(scales)} segments finer by {min(scales)} to {max(scales)} bits" if scales else ""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ import torch
 from ...golden.config import ThrottleConfig
 from ...golden.formats import Fixed
 from ...golden.numbers import whole
+from ...golden.segments import Segment
 from ...scripts.experiments.explore.network import SAME
 from ...scripts.experiments.explore.point import OFF, Point
 from ...scripts.experiments.explore.space import TRAINED, Integers
@@ -28,7 +29,7 @@ from ...scripts.experiments.explore.watch import Watch, curve_of
 from ...scripts.settings import Settings
 from ...sim.cache import code_digest
 from .calibration import calibrate
-from .plan import FIELDS, largest_rate
+from .plan import FIELDS, joined, largest_rate, named, pattern_of
 from .task import Task
 from .throttle import GlobalThrottle
 
@@ -39,11 +40,17 @@ BITS = 16
 """Of the formats that are calibrated: where a binary point belongs does not hang on the width."""
 
 
-class Points(NamedTuple):
-    """Where ``kappa_rtl.torch.calibrate`` puts the binary points."""
+@dataclass(frozen=True)
+class Points:
+    """Where ``kappa_rtl.torch.calibrate`` puts the binary points: one for all parameters, and if asked one for each."""
 
     integers: Integers
+    entry: Entry
     rule: None = None  # of a few steps it would say nothing
+
+    @cached_property
+    def apart(self) -> Integers:
+        return self.entry.integers("tensor")
 
     def __str__(self) -> str:
         i = self.integers
@@ -105,13 +112,12 @@ class Entry:
         return made
 
     @cached_property
-    def _first(self) -> tuple[int, float, str, bool, int]:
-        """N, the largest rate, the name, whether the score grows, and the steps, of the first seed's task."""
+    def _first(self) -> tuple[dict[str, int], float, str, bool, int]:
+        """The parameters' elements, the largest rate, the name, whether the score grows, and the steps, of the first task."""
         task = self.task(self.seed)
-        groups = task.optimizer.param_groups
-        elements = sum(parameter.numel() for group in groups for parameter in group["params"])
+        sizes = {name: parameter.numel() for name, parameter, _ in named(task.optimizer, task.model)}
         name = f"{type(task.model).__name__} with {type(task.optimizer).__name__}"
-        return elements, max(map(largest_rate, groups)), name, task.larger_is_better, task.steps
+        return sizes, max(map(largest_rate, task.optimizer.param_groups)), name, task.larger_is_better, task.steps
 
     @property
     def labelled(self) -> bool:
@@ -119,8 +125,8 @@ class Entry:
 
     @property
     def title(self) -> str:
-        elements, rate, name, _, steps = self._first
-        return f"{name}, {elements:,} weights, eta = {rate:g}, {steps} steps ({self.where.rpartition(':')[2]})"
+        sizes, rate, name, _, steps = self._first
+        return f"{name}, {sum(sizes.values()):,} weights, eta = {rate:g}, {steps} steps ({self.where.rpartition(':')[2]})"
 
     @property
     def identity(self) -> str:
@@ -131,11 +137,19 @@ class Entry:
         return repr((what, code_digest(Path(__file__).parent)))
 
     def config(self, point: Point, **others: Any) -> ThrottleConfig:
-        elements, rate, *_ = self._first
-        return point.config(elements=elements, eta=rate, **self.unit | others)
+        sizes, rate, *_ = self._first
+        own: dict[str, Any] = {}
+        if point.scales:
+            layout = [Segment(size, scale, name) for (name, size), scale in zip(sizes.items(), point.scales, strict=True)]
+            own["segments"] = joined(layout)
+        return point.config(elements=sum(sizes.values()), eta=rate, **self.unit | own | others)
 
     def calibrate(self, references: Sequence[Point]) -> Points:
         """By ``kappa_rtl.torch.calibrate``."""
+        return Points(self.integers("one"), self)
+
+    def integers(self, grids: str) -> Integers:
+        """Where the binary points are: of ``one`` grid for all, or of one a ``tensor``."""
         task = self.task(self.seed)
         found = calibrate(
             task.model,
@@ -143,10 +157,12 @@ class Entry:
             range(min(CALIBRATED, task.steps)),
             lambda _, step: task.loss(step),
             BITS,
+            grids=grids,
             steps=CALIBRATED,
         )
         formats = {name: Fixed.parse(text).integer_bits for name, text in found["*"].items() if isinstance(text, str)}
-        return Points(Integers(formats["weight"], formats["gradient"], formats["update"], formats["direction"]))
+        scales = tuple(found.get(pattern_of(name), {}).get("scale", 0) for name in self._first[0])
+        return Integers(formats["weight"], formats["gradient"], formats["update"], formats["direction"], scales)
 
     def train(self, point: Point, seed: int) -> Result:
         began, task = time.perf_counter(), self.task(seed)
@@ -156,7 +172,10 @@ class Entry:
             formats, settings = split(point.fields(**self.unit))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of single formats, where all are tried
-                throttle = GlobalThrottle(task.optimizer, model=task.model, formats={"*": formats}, **settings)
+                table = {"*": formats} | {
+                    pattern_of(name): {"scale": scale} for name, scale in zip(self._first[0], point.scales, strict=False) if scale
+                }
+                throttle = GlobalThrottle(task.optimizer, model=task.model, formats=table, **settings)
         losses, rows = [], []
         for step in range(task.steps):
             losses.append(task.backward(step))

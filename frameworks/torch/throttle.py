@@ -53,8 +53,9 @@ class GlobalThrottle:
         optimizer: of torch, with all its parameter groups. Its rate, of a group or changed by a scheduler, is eta.
         law: a published law, its parameters among ``settings``.
         formats: a preset, or ``{pattern: {field: value}}`` with shell patterns of parameter names and ``gradient``, ``weight``,
-            ``update``, ``direction``, ``residual_bits``, ``random_bits``, ``seed``, ``lanes`` and ``gain_from_one``; later
-            patterns override earlier ones, and all of them a preset of 16 bits. Parameters of equal formats are a unit.
+            ``update``, ``direction``, ``residual_bits``, ``random_bits``, ``seed``, ``lanes``, ``scale`` and ``gain_from_one``;
+            later patterns override earlier ones, and all of them a preset of 16 bits. Parameters of equal formats are a unit;
+            those with a ``scale``, bits by which their grids are finer than that, are segments of it.
         model: whose names the patterns mean, and whose norm layers' gains are stored from 1. Without it the names that the
             optimiser was made with, and vectors that are all ones.
         eta_max: the largest rate that will come; by default the largest that groups and schedulers name so far.

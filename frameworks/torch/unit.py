@@ -16,7 +16,7 @@ from ...golden.formats import Fixed
 from ...golden.registers import Registers
 from ...golden.sharded import ShardedThrottle
 from ...golden.throttle import Exchange, Throttle
-from .codes import NotFiniteError, coded, flat, values_of
+from .codes import Coded, NotFiniteError, coded, flat, values_of
 from .plan import Plan, Tensor
 
 
@@ -172,7 +172,7 @@ class Unit:
             for tensor, part in zip(tensors, _parts(proposal, tensors), strict=True):
                 if factors[tensor.group] != 1:
                     part *= factors[tensor.group]
-            found = _coded([proposal], tensors, shard.config.grids.direction, "direction")
+            found = _coded(_parts(proposal, tensors), tensors, shard.config.grids.direction, "direction")
             directions.append(found.codes if self._on_device else _host(found.codes))
             beyond += found.beyond
             proposals.append(proposal)
@@ -199,7 +199,7 @@ class Unit:
         """What the parameters are when they have been written."""
         self._written = []
         for shard, tensors in zip(self.throttle.shards, self.plan.tensors, strict=True):
-            values = self._values(shard.theta, shard.config.grids.weight, tensors[0].parameter)
+            values = self._values(shard.theta, shard.config.grids.weight, tensors)
             for tensor, part in zip(tensors, _parts(values, tensors), strict=True):
                 if tensor.offset:
                     part += tensor.offset
@@ -213,9 +213,13 @@ class Unit:
             self.beyond[tensor.name] = _coded([part.reshape(-1)], [tensor], fmt, "weight").beyond
         return _coded(parts, tensors, fmt, "weight").codes
 
-    def _values(self, codes: Any, fmt: Fixed, like: Any) -> Any:
-        tensor = codes if self._on_device else torch.from_numpy(np.array(codes))
-        return values_of(tensor, fmt, like.dtype).to(self.device)
+    def _values(self, codes: Any, fmt: Fixed, tensors: Sequence[Tensor]) -> Any:
+        vector = codes if self._on_device else torch.from_numpy(np.array(codes))
+        dtype = tensors[0].parameter.dtype
+        if not any(tensor.scale for tensor in tensors):
+            return values_of(vector, fmt, dtype).to(self.device)
+        parts = zip(_parts(vector, tensors), tensors, strict=True)
+        return torch.cat([values_of(part, fmt.finer(tensor.scale), dtype) for part, tensor in parts]).to(self.device)
 
     def _zeros(self, fmt: Fixed, elements: int) -> Any:
         zeros = coded(torch.zeros(elements, device=self.device), fmt).codes
@@ -231,14 +235,17 @@ def _host(codes: Any) -> Any:
     return codes.cpu().numpy()
 
 
-def _coded(parts: Sequence[Any], tensors: Sequence[Tensor], fmt: Fixed, what: str) -> Any:
-    """Codes of a shard's tensors; what is not finite is named."""
+def _coded(parts: Sequence[Any], tensors: Sequence[Tensor], fmt: Fixed, what: str) -> Coded:
+    """Codes of a shard's tensors, which follow one another, each on the grid of its scale; what is not finite is named."""
+    if len(tensors) > 1 and any(tensor.scale for tensor in tensors):
+        found = [_coded([part], [tensor], fmt, what) for part, tensor in zip(parts, tensors, strict=True)]
+        return Coded(torch.cat([one.codes for one in found]), sum(one.beyond for one in found))
     try:
-        return coded(flat(parts), fmt)
+        return coded(flat(parts), fmt.finer(tensors[0].scale))
     except NotFiniteError as error:
-        first = tensors[0].place if len(parts) == len(tensors) == 1 else 0
-        tensor = next(tensor for tensor in reversed(tensors) if tensor.place - first <= error.place)
-        raise not_finite(what, tensor, error.place - tensor.place + first, error.value) from None
+        place = tensors[0].place + error.place
+        tensor = next(tensor for tensor in reversed(tensors) if tensor.place <= place)
+        raise not_finite(what, tensor, place - tensor.place, error.value) from None
 
 
 def gradient_of(tensor: Tensor, gradients: Mapping[int, Any] | None) -> Any:

@@ -42,9 +42,9 @@ class TensorScale(NamedTuple):
     elements: int
     largest: float  #: magnitude of its weights, at the start and in the end of the short run
     quantile: float  #: the largest of its gradients' over the steps
-    wanted: int  #: bits by which its weights' grid could be finer than the widest tensor's
-    scale: int  #: of them those that a segment may have
-    rule: Rule | None  #: the formats that an analytic rule asks for
+    wanted: int = 0  #: bits by which its weights' grid could be finer than the widest tensor's
+    scale: int = 0  #: of them those that a segment may have
+    rule: Rule | None = None  #: the formats that an analytic rule asks for
 
 
 class Shares(NamedTuple):
@@ -237,28 +237,33 @@ def calibrate(
     for name, values in (("weights", ended), ("gradients", seen)):
         if not np.isfinite(values).all():
             raise ValueError(f"{name} of the short run must be finite: take a learning_rate below {learning_rate}")
-    largest = [float(max(np.abs(begun[v.place]).max(), np.abs(ended[v.place]).max())) for v in own]
-    quantiles = [float(np.quantile(seen[:, v.place], QUANTILE, axis=1).max()) for v in own]
-    needed = [bits(HEADROOM * one) for one in largest]
-    most = max(needed)
     tensors = []
-    for k, v in enumerate(own):
+    for v in own:
+        largest = float(max(np.abs(begun[v.place]).max(), np.abs(ended[v.place]).max()))
         deviations = [float(np.std(step[v.place])) for step in gradients]
         asked = rule(
-            largest_weight=largest[k],
+            largest_weight=largest,
             least_deviation=min(deviations),
             largest_deviation=max(deviations),
             least_rate=float(min(rates)),
         )
-        wanted = most - needed[k]
-        size = v.place.stop - v.place.start
-        tensors.append(TensorScale(f"{v.layer}/{v.name}", size, largest[k], quantiles[k], wanted, min(wanted, scale_max), asked))
-    room = max(map(reach, tensors))
+        quantile = float(np.quantile(seen[:, v.place], QUANTILE, axis=1).max())
+        tensors.append(TensorScale(f"{v.layer}/{v.name}", v.place.stop - v.place.start, largest, quantile, rule=asked))
+    most, scaled = scale(tensors, scale_max)
+    room = max(map(reach, scaled))
     found = Scales(
         weight=Fixed(True, most, width - most),
         gradient=Fixed(True, room, gradient_bits - room),
         update=Fixed.parse(f"SQ{most}.{width - most},stochastic") if random else Fixed(True, most - 1, width - most + 1),
-        tensors=tuple(tensors),
+        tensors=tuple(scaled),
         scale_max=scale_max,
     )
     return replace(found, start=found.shares(begun, gradients[0]))
+
+
+def scale(tensors: Sequence[TensorScale], scale_max: int = MOST_SCALE) -> tuple[int, list[TensorScale]]:
+    """The integer bits of the weights of the tensor with the widest range, and all tensors with their scales counted from it."""
+    needed = [bits(HEADROOM * one.largest) for one in tensors]
+    most = max(needed)
+    wanted = [most - own for own in needed]
+    return most, [one._replace(wanted=finer, scale=min(finer, scale_max)) for one, finer in zip(tensors, wanted, strict=True)]

@@ -58,7 +58,7 @@ def traffic(component: Throttle | StreamingThrottle | ThrottleEngine, name: str)
     """From the ports alone: each vector stream passes ceil(N/L) beats a step, of whole payloads.
 
     Not counted are ``registers``, which pass once; ``updated.update``, which tells what a step did and is no state; and what
-    passes between steps only, theta into and out of the unit that keeps it.
+    passes between steps only, theta into and out of the unit that keeps it, and a table of segments.
     """
     config = component.config
     bits: dict[str, int] = {}
@@ -72,7 +72,7 @@ def traffic(component: Throttle | StreamingThrottle | ThrottleEngine, name: str)
     return Traffic(name, bits, config.elements, component.step_cycles)
 
 
-ASIDE = ("registers", "updated.update", "load", "stored")
+ASIDE = ("registers", "updated.update", "load", "stored", "layout")
 
 
 def units(config: ThrottleConfig) -> list[Traffic]:

@@ -2,7 +2,8 @@
 
 Parts of the unit are cheap to synthesise, so there are many of them: the scalar part, a lane of the update and a lane of the sum
 of squares, each of configurations drawn at random. Whole units are drawn from the same configurations, and besides there is the
-default one with every option by itself. Every sample has a generator of its own, so a longer set begins with the shorter one.
+default one with every option by itself, and units with segments. Every sample has a generator of its own, so a longer set begins
+with the shorter one.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from amaranth.lib import wiring
 
-from ...golden.config import ThrottleConfig
+from ...golden.config import LIMITS, ThrottleConfig
 from ...golden.formats import Fixed, Overflow, Rounding
 from ...golden.registers import WATCHES
 from ..lanes.norm import SumOfSquares
@@ -24,10 +25,13 @@ from ..units.core import StreamingThrottle
 from ..units.onepass import OnePass, StreamingOnePass
 from ..units.throttle import Throttle
 
-__all__ = ["PARTS", "RANDOM", "Sample", "alone", "designed", "drawn", "squarer_of", "unit_of"]
+__all__ = ["PARTS", "RANDOM", "Sample", "alone", "designed", "drawn", "segmented", "squarer_of", "unit_of"]
 
 RANDOM = {"fit": {"update": 100, "squares": 24, "scalar": 41, "unit": 34}, "unseen": {"unit": 24}}
 """How many configurations are drawn at random, by what they are for and by part."""
+
+WITH_SEGMENTS = 6
+"""How many units with segments are drawn at random, none of which is fitted."""
 
 TOO_LARGE = ("fit, unit 31",)
 """Left out: 32 lanes with three wide multipliers each, on which the Yosys of PyPI, 32-bit WebAssembly, breaks down."""
@@ -43,6 +47,20 @@ CORNERS: tuple[dict[str, Any], ...] = (
     {"gradient": "SQ4.15", "delay": 1, "source": "ratio", "weight": "SQ2.17"},
 )
 """A small unit in which squares are of what nothing is subtracted from, a bit wider than a multiplier's block."""
+
+SEGMENTED: tuple[dict[str, Any], ...] = (
+    {"entries": 16, "motion": "applied"},
+    {"entries": 1, "motion": "applied", "lanes": 1, "scale_max": 0},
+    {"entries": 4, "lanes": 8, "scale_max": 3, "capacity": 4096},
+    {"entries": 32, "motion": "applied", "lanes": 16},
+    {"entries": 8, "lanes": 4, "scale_max": 1, "direction": "SQ4.12"},
+    {"entries": 16, "motion": "applied", "lanes": 1, "direction": "SQ4.12"},
+    {"entries": 2, "lanes": 3, "scale_max": 5, "residual_bits": 4, "update": "SQ1.15,stochastic"},
+    {"entries": 6, "elements": 24, "scale_max": 2, "watchdog": ("gradient_floor",), "gradient_floor": 0.0625},
+    {"entries": 12, "lanes": 5, "source": "projection"},
+    {"entries": 24, "motion": "applied", "lanes": 12, "scale_max": 4, "direction": "SQ4.12", "source": "ratio"},
+)
+"""Units with segments that are fitted: what the default one has beside them."""
 
 
 def unit_of(config: ThrottleConfig) -> Throttle | StreamingThrottle:
@@ -168,6 +186,34 @@ def alone() -> Iterator[ThrottleConfig]:
         yield ThrottleConfig(**BASE | changes)
 
 
+def segmented(elements: int, entries: int, scale_max: int = LIMITS["scale_max"][1], **fields: Any) -> ThrottleConfig:
+    """A configuration with up to three segments in a table of so many entries."""
+    sizes = [elements] if min(entries, elements) < 3 else [elements - 2 * (elements // 3), *[elements // 3] * 2]
+    layout: Any = [{"elements": size, "scale": min(place, scale_max)} for place, size in enumerate(sizes)]
+    return ThrottleConfig(elements=elements, segments=layout, entries=entries, scale_max=scale_max, **fields)
+
+
+def drawn_with_segments(seed: str, streams: bool) -> ThrottleConfig:
+    """As :func:`drawn`, up to 16 lanes, with a table of 1 to 32 entries and room for up to twice the elements.
+
+    Args:
+        streams: whether directions come as a stream, so that there is no gradient memory.
+    """
+    generator = random.Random(seed)
+    while True:
+        fields = _fields(generator, generator.choice([1, 2, 4, 8, 16]))
+        for name in ("delay", "parity", "population", "weight_grid"):  # what there is not with segments
+            fields.pop(name, None)
+        if ("direction" in fields) != streams:
+            continue
+        elements = fields["elements"]
+        fields |= {"entries": generator.randint(1, 32), "scale_max": generator.randint(*LIMITS["scale_max"])}
+        try:
+            return segmented(**fields, capacity=generator.randint(elements, 2 * elements))
+        except ValueError:
+            continue
+
+
 def designed(purpose: str | None = None) -> list[Sample]:
     """The whole set, or that of one purpose; parts first, then units."""
     made = []
@@ -179,4 +225,8 @@ def designed(purpose: str | None = None) -> list[Sample]:
             for i in range(count):
                 name = f"{kind}, {part} {i}"
                 made.append(Sample(name, kind, part, drawn(name, lanes)))
+    made += [Sample(f"fit, segments {i}", "fit", "unit", segmented(**BASE | own)) for i, own in enumerate(SEGMENTED)]
+    for i in range(WITH_SEGMENTS):
+        name = f"unseen, segments {i}"
+        made.append(Sample(name, "unseen", "unit", drawn_with_segments(name, streams=bool(i % 2))))
     return [sample for sample in made if purpose in (None, sample.purpose) and sample.name not in TOO_LARGE]

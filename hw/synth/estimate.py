@@ -29,7 +29,8 @@ class Cost:
         ff: registers of a bit each. Estimated.
         dsp: multiplier blocks; on an ECP5 MULT18X18D.
         block: block memories; on an ECP5 DP16KD, of 18 kbit.
-        memory_bits: what is kept of every element from step to step, wherever it is: its weight, its gradient and its residual.
+        memory_bits: what is kept of every element from step to step, wherever it is: its weight, its gradient and its residual;
+            with segments as many as any layout takes, whole beats.
         bytes_a_step: what passes the ports of the unit in a step, whole beats.
         cycles: the most clock cycles of a step, streams never stalling.
         mhz: the clock that is assumed, in MHz.
@@ -102,7 +103,6 @@ def estimate(config: ThrottleConfig, target: str = "ecp5", mhz: float | None = N
     Raises:
         ValueError: no fit of that target, or the clock is not a number above 0.
     """
-    config.refuse_segments("to an estimate, whose fit knows none; kappa-rtl synth --config measures them")
     fit = fit_of(target)
     if mhz is None:
         mhz = fit.clock(config.lanes)
@@ -111,12 +111,13 @@ def estimate(config: ThrottleConfig, target: str = "ecp5", mhz: float | None = N
     unit = unit_of(config)
     grids, cycles, counts = config.grids, unit.step_cycles, features(unit)
     lut, ff = fit.size(counts)
+    kept = config.words * config.lanes if config.segments else config.elements
     return Cost(
         lut=lut,
         ff=ff,
         dsp=counts.dsp,
         block=counts.block,
-        memory_bits=config.elements * (grids.weight.width + grids.gradient.width + config.residual_bits),
+        memory_bits=kept * (grids.weight.width + grids.gradient.width + config.residual_bits),
         bytes_a_step=int(traffic(unit, "").bytes * config.elements),
         cycles=cycles,
         mhz=mhz,

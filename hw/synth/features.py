@@ -52,6 +52,7 @@ EXPECTED: dict[str, tuple[float, float]] = {
     "updates: nonzero bits": (0.3, 1.2),
     "updates: sticky": (1.2, 1.6),
     "chosen bits": (1, 2),
+    "read bits": (0.5, 1),
     "moved bits": (0.6, 1.6),
     "small memory bits": (0, 2),
     "ranks": (1.2, 1.6),
@@ -63,6 +64,10 @@ EXPECTED: dict[str, tuple[float, float]] = {
     "generators": (16, 24),
     "feed gates": (1, 0.8),
     "counters": (10, 40),
+    "segments": (40, 40),
+    "segment lanes": (4, 4),
+    "segment bits": (4, 4),
+    "aligned bits": (1, 0.5),
     "residuals": (10, 40),
 }
 """Look-up tables that one of a feature takes by its gates, and how far that may be off."""
@@ -132,6 +137,11 @@ def _squares(found: Counts, part: SumOfSquares, constant: bool = False) -> None:
         lut += sum(even(bits) for bits in sums)
         terms = sums + terms[2 * len(sums) :]
         ff += sum(terms)
+    for stage in range(part.shift_bits):  # beside the data until the tree ends, and then a bit of the shift a stage
+        terms = [min(total, terms[0] + (2 << stage))]
+        found.lut["aligned bits"] += terms[0]
+        ff += terms[0] + part.shift_bits - 1 - stage
+    ff += (part.latency - 1 - part.shift_bits) * part.shift_bits
     found.ff["squares registers"] += ff
     found.lut["squares carry"] += lut
     found.lut["squares control"] += 1
@@ -263,7 +273,9 @@ def _unit(found: Counts, part: Throttle | StreamingThrottle) -> None:
         found.ff["lane registers"] += config.step.width
     elif config.intended:
         found.ff["lane registers"] += lanes * (core.update.word.width + (JOINING + 1) * core.sum.width)
-        found.lut["chosen bits"] += lanes * max(g.width, d.width)
+        # With a memory the direction is the gradient before: there is less to choose.
+        chosen = "chosen bits" if isinstance(part, StreamingThrottle) else "read bits"
+        found.lut[chosen] += lanes * max(g.width, d.width)
     else:
         found.ff["lane registers"] += lanes * (core.update.word.width + JOINING * g.width * core.changes)
     if config.asks_moved:
@@ -277,15 +289,37 @@ def _unit(found: Counts, part: Throttle | StreamingThrottle) -> None:
         found.lut["intended"] += 1
     if core.sum.projects:
         found.lut["projected bits"] += widths.energy
-    found.lut["masked lanes"] += lanes - config.tail
+    found.lut["masked lanes"] += lanes - core.tail
+    if config.segments:
+        _segments(found, core, streams=isinstance(part, StreamingThrottle))
+    else:
+        beat = (max(2, config.beats) - 1 if one else config.beats).bit_length()
+        found.ff["beat registers"] += beat
+        found.lut["beat carry"] += even(beat)
     if not isinstance(part, StreamingThrottle):
         _memories(found, config, one is not None, core.changes)
+
+
+def _segments(found: Counts, core: StreamingThrottle, streams: bool) -> None:
+    """The table of segments, and what it says of a beat on its way through the unit to where the beat is masked and summed."""
+    config, update = core.config, core.update
+    lanes, entries = config.lanes, config.entries
+    shift, elements = config.scale_max.bit_length(), config.room.bit_length()
+    tag = 1 + lanes + shift
+    found.ff["segment registers"] += entries * (elements + shift) + (entries if entries > 1 else 0) + elements + tag
+    found.ff["segment registers"] += 0 if streams else STAGES * tag
+    found.ff["segment registers"] += (update.latency - 1) * lanes + (JOINING + (0 if config.intended else update.latency)) * shift
+    found.ff["segments"] += 1
+    found.lut["segments"] += 1
+    found.lut["segment carry"] += even(elements)
+    found.lut["segment lanes"] += lanes
+    found.lut["segment bits"] += shift
 
 
 def _memories(found: Counts, config: ThrottleConfig, one: bool, changes: bool) -> None:
     """The stages in front of the core, and the memories; one of few words is look-up tables with registers behind them."""
     lanes, (g, w, *_) = config.lanes, config.grids
-    address = max(1, (max(2, config.beats) - 1).bit_length())
+    address = max(1, (max(2, config.words) - 1).bit_length())
     found.ff["feed registers"] += STAGES * lanes * (g.width + w.width) + (STAGES + 1) * address
     found.lut["feed address"] += address
     found.lut["feeds"] += 1
@@ -297,8 +331,8 @@ def _memories(found: Counts, config: ThrottleConfig, one: bool, changes: bool) -
     kept = [g.width] * (not one or changes or config.parity) + [config.residual_bits] * (config.residual_bits > 0)
     for bits in kept:
         word = lanes * (bits + config.parity)
-        found.block += memory_blocks(word, config.beats)
-        if config.beats <= FEW:
+        found.block += memory_blocks(word, config.words)
+        if config.words <= FEW:
             found.ff["small memory bits"] += 2 * word
             found.lut["small memory bits"] += word
         if config.parity:
@@ -334,7 +368,7 @@ def _counters(found: Counts, core: StreamingThrottle, one: bool) -> None:
         found.lut["one pass: first bits"] += lanes * g.width * core.changes
         return
     first, second = counted(config.every_rail)
-    bits, most = config.elements.bit_length(), max(len(first), len(second))
+    bits, most = core.counters.bits, max(len(first), len(second))
     quads = [min(4, lanes - lane) for lane in range(0, lanes, 4)]
     found.ff["counter registers"] += most * bits + (len(first) + len(second)) * COUNTER_BITS
     found.ff["counter registers"] += len(names) * (lanes + number + sum(four.bit_length() for four in quads))

@@ -474,6 +474,6 @@ def test_a_point_that_is_under_way_is_not_handed_out_again(tmp_path: Path) -> No
     pytest.importorskip("optuna")
     axes = Axes(weight=(6, 8, 10, 12), rounding=("nearest", "residual:4"), law="adgd")
     (tmp_path / RUNS).mkdir()
-    work = running._Work(subject(), axes, Integers(-1, -2, -5), Store(tmp_path, subject()), range(2), quiet)
+    work = running._Work(subject(), axes, {"one": Integers(-1, -2, -5)}, Store(tmp_path, subject()), range(2), quiet)
     keys = [task.key for task in work.searched(8)]
     assert len(keys) == len(set(keys)) == 8 * 2 and len(work.chosen) == 8

@@ -78,6 +78,7 @@ def test_a_key_is_a_value_a_list_or_a_range(key: str, given: Any, read: tuple[An
         ("law", {"law": "stability_margin", "chi": ["a"]}, "explore.law: chi must be numbers, not 'a'"),
         ("on_still", "stop", "explore.on_still must be one of release, floor, hold, divide, not 'stop'"),
         ("delay", 2, "explore.delay must be integers from 0 to 1, not 2"),
+        ("grids", "each", "explore.grids must be one of one, tensor, not 'each'"),
         ("mantissa_bits", 65, "explore.mantissa_bits must be integers from 4 to 64, not 65"),
         ("lanes", 0, "explore.lanes must be integers from 1 to 32, not 0"),
         ("target", 3, "explore.target must be "),
@@ -231,14 +232,15 @@ def test_axes_are_told_apart_by_every_trained_key() -> None:
         "law": "off",
         "mantissa_bits": 18,
     }
-    base |= {"on_still": "release", "delay": 0, "mantissa_bits": 24}
-    other |= {"on_still": "hold", "delay": 1, "mantissa_bits": 18}
+    base |= {"on_still": "release", "delay": 0, "mantissa_bits": 24, "grids": "one"}
+    other |= {"on_still": "hold", "delay": 1, "mantissa_bits": 18, "grids": "tensor"}
     assert set(base) == set(TRAINED)
     points = {point_of(choice(**base), INTEGERS)}
     for name in TRAINED:
-        points.add(point_of(choice(**base | {name: other[name]}), INTEGERS))
+        integers = INTEGERS._replace(scales=(0, 2)) if name == "grids" else INTEGERS
+        points.add(point_of(choice(**base | {name: other[name]}), integers))
     assert len(points) == 1 + len(TRAINED)
-    assert len(list(itertools.combinations(points, 2))) == 45
+    assert len(list(itertools.combinations(points, 2))) == 55
 
 
 @pytest.mark.parametrize(

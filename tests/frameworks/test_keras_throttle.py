@@ -261,16 +261,19 @@ def test_weights_that_somebody_changed_are_read_anew() -> None:
 
 
 @pytest.mark.parametrize("how", ["keras", "weights.h5"])
-@pytest.mark.parametrize("update", ["SQ1.11", "SQ1.11,stochastic"])
-def test_a_loaded_run_goes_on_to_the_bit(tmp_path: Path, how: str, update: str) -> None:
+@pytest.mark.parametrize(
+    ("update", "more"), [("SQ1.11", {}), ("SQ1.11,stochastic", {}), ("SQ1.11", {"*/bias": {"scale": 1}, "*/beta": {"scale": 3}})]
+)
+def test_a_loaded_run_goes_on_to_the_bit(tmp_path: Path, how: str, update: str, more: Any) -> None:
     """Batch norm, AdamW's moments, generators, residuals, a rate that was changed, and the throttle's own state."""
 
     def throttle() -> Any:
         residual = {"residual_bits": 4} if "," not in update else {}
-        return GlobalThrottle(AdamW(0.05), formats={"*": {"update": update, "weight": "SQ2.10", **residual}}, rho=0.25)
+        return GlobalThrottle(AdamW(0.05), formats={"*": {"update": update, "weight": "SQ2.10", **residual}} | more, rho=0.25)
 
     whole = network(throttle(), norm=True)
     fit(whole, 1)
+    assert {segment.scale for segment in whole.optimizer.unit.throttle.config.segments} == ({0, 1, 3} if more else set())
     whole.optimizer.learning_rate = 0.025
     fit(whole, 1)
     path = tmp_path / f"run.{how}"

@@ -22,6 +22,7 @@ CASES: dict[str, tuple[Any, str]] = {
         {"*": {"weight": "SQ3.9"}, "2": {"weight": "SQ3.5", "residual_bits": 3}, "4": {"gradient": "SQ6.4"}},
         "inverse_curvature",
     ),
+    "a grid a tensor": ({"*": {"weight": "SQ2.8", "update": "SQ1.9"}, "1": {"scale": 3}, "4": {"scale": 1}}, "stability_margin"),
 }
 
 

@@ -45,8 +45,8 @@ def same_steps(unit: Throttle, other: Throttle, steps: Any) -> bool:
     return True
 
 
-@settings(max_examples=150)
-@given(st.data(), configs())
+@settings(max_examples=250)
+@given(st.data(), st.one_of(configs(), configs(segmented=True, delay=0)))
 def test_any_configuration(data: st.DataObject, config: ThrottleConfig) -> None:
     n, grids = config.elements, config.grids
     theta = np.array(data.draw(st.lists(codes(grids.weight), min_size=n, max_size=n)))
@@ -65,9 +65,11 @@ def test_any_configuration(data: st.DataObject, config: ThrottleConfig) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("formats", ["sq16", "sq8_stochastic", "sq8_residual"])
+@pytest.mark.parametrize(
+    "formats", ["sq16", "sq8_stochastic", "sq8_residual", {"*": {"weight": "SQ4.6"}, "*.bias": {"scale": 3}}]
+)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_compiled_by_torch(formats: str) -> None:
+def test_compiled_by_torch(formats: Any) -> None:
     found = []
     for engine in ("torch", "torch_compiled"):
         model = mlp()
@@ -83,6 +85,8 @@ FAULTS: dict[str, tuple[str, Any]] = {
     "rails are not counted": ("_rails", lambda made: lambda c, fmt: (c.sum() * 0, c.sum() * 0)),
     "a limb is lost": ("_inner", lambda made: lambda a, b: (made(a, b)[0] * 0, made(a, b)[1] * 0, made(a, b)[2])),
     "the word does not end": ("_fit", lambda made: lambda c, fmt: c),
+    "segments are not shifted": ("whole", lambda made: lambda sums, shifts: made(sums, [0] * len(shifts))),
+    "segments end elsewhere": ("sizes_of", lambda made: lambda config: made(config)[::-1]),
     "nothing is kept": ("_fallen", lambda made: lambda exact, rounded, shift: exact * 0),
 }
 
@@ -90,8 +94,10 @@ FAULTS: dict[str, tuple[str, Any]] = {
 @pytest.mark.parametrize("what", FAULTS)
 def test_a_faulty_engine_is_found(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = ThrottleConfig(
-        elements=40, eta=0.75, gradient="SQ4.12", weight="SQ2.6", update="SQ1.9", residual_bits=4, step_bits=16
+        elements=40, eta=0.75, gradient="SQ4.12", weight="SQ2.6", update="SQ1.9", residual_bits=4, step_bits=16, motion="applied"
     )
+    if what.startswith("segments"):
+        config = config.replace(segments=({"elements": 30}, {"elements": 10, "scale": 3}))
     rng = np.random.default_rng(0)
     theta = rng.integers(-128, 128, 40)
     steps = [(rng.integers(-(1 << 15), 1 << 15, 40), None) for _ in range(4)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,33 @@ def test_binary_points_are_those_of_calibrate() -> None:
     found = entry().calibrate([]).integers
     for name in ("weight", "gradient", "update", "direction"):
         assert wanted[name].startswith(f"SQ{getattr(found, name)}.")
+
+
+def test_a_grid_a_tensor_is_that_of_calibrate_and_of_the_throttle() -> None:
+    torch.manual_seed(0)
+    made = task(0)
+    wanted = calibrate(made.model, made.optimizer, range(CALIBRATED), lambda _, step: made.loss(step), 8, grids="tensor")
+    found = entry().calibrate([]).apart
+    for name in ("weight", "gradient", "update", "direction"):
+        assert wanted["*"][name].startswith(f"SQ{getattr(found, name)}.")
+    names = [name for name, _ in made.model.named_parameters()]
+    assert found.scales == tuple(wanted.get(name, {}).get("scale", 0) for name in names) and 0 in found.scales
+    assert max(found.scales) > 0
+    point = replace(POINT, scales=found.scales)
+    formats = {name: getattr(POINT, name) for name in ("gradient", "weight", "update", "direction")} | {"residual_bits": 4}
+    table = {"*": formats} | {name: {"scale": scale} for name, scale in zip(names, found.scales, strict=True)}
+    throttle = GlobalThrottle(made.optimizer, model=made.model, formats=table)
+    assert entry().config(point) == throttle.plan.configs[0]
+    losses = []
+    torch.manual_seed(3)
+    made = task(3)
+    GlobalThrottle(made.optimizer, model=made.model, formats=table)
+    for step in range(STEPS):
+        losses.append(made.backward(step))
+        made.optimizer.step()
+    result = entry().train(point, 3)
+    assert result["curve"]["loss"] == losses and result["score"] == made.score()
+    assert result["curve"]["loss"] != entry().train(POINT, 3)["curve"]["loss"]
 
 
 def test_a_run_that_diverges_is_given_up() -> None:

@@ -38,3 +38,14 @@ def test_an_example(name: str, options: list[str], tmp_path: Path) -> None:
     rows = [line.split() for line in done.stdout.splitlines()]
     assert len(rows) == 20 and all(len(row) == len(rows[0]) for row in rows[2:])
     assert (tmp_path / "made.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("options", [["digits.py"], ["characters.py", "--moves", "16"]])
+def test_the_grids_of_an_example(options: list[str], tmp_path: Path) -> None:
+    """Two steps of every run: a row for float, and one for one grid and for a grid a tensor of each width and rounding."""
+    command = [sys.executable, str(ROOT / "examples" / "torch" / options[0]), "--steps", "2", "--grids", *options[1:]]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert len(rows) == 1 + 1 + 12 and all(len(row) == 6 for row in rows)

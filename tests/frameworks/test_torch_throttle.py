@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,52 +11,13 @@ import numpy as np
 import pytest
 
 from kappa_rtl.golden.config import ThrottleConfig
-from kappa_rtl.golden.rounding import quantise, values
-from kappa_rtl.golden.throttle import Throttle
 
 torch = pytest.importorskip("torch", reason="needs torch: make torch-test has an environment with it")
 
 from kappa_rtl.torch import GlobalThrottle, calibrate, presets  # noqa: E402
-from support.torch_models import ENGINES, MODELS, OPTIMISERS, Residual, batches, flat, loss_of, mlp, train  # noqa: E402
+from support.torch_models import ENGINES, MODELS, OPTIMISERS, Residual, Twin, batches, flat, loss_of, mlp, train  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weights lie beyond the rails")
-
-
-class Twin:
-    """The same training by hand: a float copy of model and optimiser proposes, a golden unit moves the weights."""
-
-    def __init__(self, model: Any, make: Callable[[Any], Any], config: ThrottleConfig, gains: Any = ()) -> None:
-        self.model, self.config = copy.deepcopy(model), config
-        self.optimizer = make(self.model.parameters())
-        self.parameters = list(self.model.parameters())
-        self.offset = np.concatenate([np.full(p.numel(), float(name in gains)) for name, p in self.model.named_parameters()])
-        start = quantise(flat(self.parameters) - self.offset, config.grids.weight)
-        self.unit = Throttle(config, start, codes=True)
-        self.put()
-
-    def put(self) -> None:
-        whole, place = values(self.unit.theta, self.config.grids.weight) + self.offset, 0
-        for p in self.parameters:
-            part = torch.from_numpy(whole[place : place + p.numel()]).reshape(p.shape)
-            p.data.copy_(part)
-            place += p.numel()
-
-    def step(self, batch: tuple[Any, Any], rate: float | None = None) -> Any:
-        self.optimizer.zero_grad()
-        loss_of(self.model, batch).backward()
-        gradient = quantise(flat([p.grad for p in self.parameters]), self.config.grids.gradient)
-        before = [p.detach().clone() for p in self.parameters]
-        rates = [group["lr"] for group in self.optimizer.param_groups]
-        for group in self.optimizer.param_groups:
-            group["lr"] = 1.0
-        self.optimizer.step()
-        for group, former in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = former
-        proposal = flat([old - p.detach() for old, p in zip(before, self.parameters, strict=True)])
-        self.unit.set_rate(rates[0] if rate is None else rate)
-        record = self.unit.step(gradient, quantise(proposal, self.config.grids.direction), codes=True)
-        self.put()
-        return record
 
 
 def config_of(throttle: Any) -> ThrottleConfig:

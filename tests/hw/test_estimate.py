@@ -108,8 +108,27 @@ def test_how_far_off_units_that_were_not_seen(rows: list[Measured]) -> None:
     assert max(abs(off.ff) for off in found) < 0.02
     assert statistics.median(abs(off.lut) for off in found) < 0.02
     beyond = [off.name for off in found if abs(off.lut) > 0.03]
-    assert beyond == [f"unseen, unit {i}" for i in (3, 13, 15, 19)]
+    assert beyond == [*(f"unseen, unit {i}" for i in (3, 13, 14, 15)), "unseen, segments 4"]
     assert max(abs(off.lut) for off in found) < 0.055
+
+
+def test_what_segments_take(rows: list[Measured]) -> None:
+    """Registers within .4 %; look-up tables within 3 %, but for a small unit that is off by 53 of 1218."""
+    found = {off.name: off for off in errors([row for row in rows if row.sample.config.segments], FIT)}
+    assert len(found) == 16 and max(abs(off.ff) for off in found.values()) < 0.004
+    assert [name for name, off in found.items() if abs(off.lut) > 0.03] == ["unseen, segments 4"]
+    assert abs(found["unseen, segments 4"].lut) < 0.045
+
+
+@pytest.mark.parametrize(
+    ("lanes", "fields", "with_segments"),
+    [(1, {}, 1291), (8, {}, 2292), (1, {"direction": "SQ4.12"}, 1271), (8, {"direction": "SQ4.12"}, 2271)],
+)
+@pytest.mark.parametrize("entries", [4, 16])
+def test_the_units_of_the_page_on_segments(lanes: int, fields: dict[str, str], with_segments: int, entries: int) -> None:
+    """The table of docs/segments.md; none of those was fitted or is in the designed set but the default's lanes."""
+    config = ThrottleConfig.stability_margin(elements=640, eta=0.1, lanes=lanes, motion="applied", entries=entries, **fields)
+    assert estimate(config).lut == pytest.approx(with_segments, rel=0.02)
 
 
 def test_the_page_says_how_far_it_is_off(rows: list[Measured]) -> None:
@@ -139,6 +158,21 @@ def test_what_follows_from_the_configuration() -> None:
     assert cost.memory_bits == 100 * (8 + 10 + 4)
     assert cost.bytes_a_step == 102 * (10 + 8 + 8) // 8
     assert cost.mhz == 200 and Fraction(cost.cycles, 200_000_000) == pytest.approx(Fraction(cost.step_seconds))
+
+
+def test_what_follows_from_segments() -> None:
+    """Of 9 and 1 elements in 4 lanes: 3 beats and 1. The memory holds any layout: (20 + 2 * 3) // 4 = 6 words."""
+    layout = ({"elements": 9}, {"elements": 1, "scale": 3})
+    config = ThrottleConfig(
+        elements=10, eta=1, lanes=4, weight="SQ2.6", gradient="SQ2.8", update="SQ1.9", segments=layout, entries=2, capacity=20
+    )
+    plain, cost = estimate(config.replace(segments=(), entries=0, capacity=None)), estimate(config)
+    assert cost.memory_bits == 6 * 4 * (8 + 10)
+    assert cost.bytes_a_step == 4 * 4 * (10 + 8 + 8) // 8
+    assert (cost.dsp, cost.block) == (plain.dsp, plain.block) and cost.lut > plain.lut and cost.ff > plain.ff
+    assert cost.cycles > plain.cycles
+    more = estimate(config.replace(entries=12))
+    assert more.lut == pytest.approx(cost.lut, abs=60) and more.ff > cost.ff + 10 * 8  # ten entries of 5 bits and 3
 
 
 def test_a_direction_comes_as_a_stream() -> None:
@@ -250,7 +284,7 @@ def test_what_was_synthesised_is_not_synthesised_again(tmp_path: Path, monkeypat
 
 @needs_yosys
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["fit, option 0", "fit, option 20", "fit, scalar 0", "fit, update 3"])
+@pytest.mark.parametrize("name", ["fit, option 0", "fit, option 20", "fit, scalar 0", "fit, update 3", "fit, segments 1"])
 def test_the_committed_syntheses_are_of_this_verilog(name: str) -> None:
     """Cells and digest again; a change of the hardware means to run ``kappa-rtl fit`` anew."""
     (sample, figures), *_ = (one for one in read(SYNTHESES) if one[0].name == name)

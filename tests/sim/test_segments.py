@@ -13,7 +13,6 @@ from kappa_rtl.golden.throttle import Throttle, real_of
 from kappa_rtl.golden.training.instrumented import Step
 from kappa_rtl.golden.training.units import unit_for
 from kappa_rtl.hw.export import export
-from kappa_rtl.hw.synth.estimate import estimate
 from kappa_rtl.sim.cosim import RtlThrottle, Stalls
 from kappa_rtl.sim.difference import compare
 from kappa_rtl.sim.stress.faults import Workload
@@ -126,8 +125,6 @@ def test_refused() -> None:
         export(config, bus="axi")
     with pytest.raises(ValueError, match="segments must not be given with the weights on chip, whose unit has no table"):
         export(config, variant="engine")
-    with pytest.raises(ValueError, match="segments must not be given to an estimate"):
-        estimate(config)
     with pytest.raises(ValueError, match="parity must be false with segments, not True"):
         export(config.replace(parity=True))
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
+from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.golden.engines import shards
+from kappa_rtl.golden.rounding import quantise
+from kappa_rtl.golden.segments import slices
 from kappa_rtl.golden.shard import Shard
+from kappa_rtl.golden.throttle import Throttle
 
 F = torch.nn.functional
 ENGINES = ["numpy", "torch", "numba"] if shards("auto", 1) is not Shard else ["numpy", "torch"]
@@ -78,3 +84,46 @@ def train(model: Any, optimizer: Any, data: Iterator[tuple[Any, Any]]) -> None:
 
 def flat(tensors: Any) -> Any:
     return torch.cat([tensor.detach().reshape(-1) for tensor in tensors]).double().numpy()
+
+
+class Twin:
+    """The same training by hand: a float copy of model and optimiser proposes, a golden unit moves the weights."""
+
+    def __init__(self, model: Any, make: Callable[[Any], Any], config: ThrottleConfig, gains: Any = ()) -> None:
+        self.model, self.config = copy.deepcopy(model), config
+        self.optimizer = make(self.model.parameters())
+        self.parameters = list(self.model.parameters())
+        self.offset = np.concatenate([np.full(p.numel(), float(name in gains)) for name, p in self.model.named_parameters()])
+        self.unit = Throttle(config, self.codes(flat(self.parameters) - self.offset, "weight"), codes=True)
+        self.put()
+
+    def codes(self, vector: Any, grid: str) -> Any:
+        """Values on the grid of that name, those of each segment on its own."""
+        if not self.config.segments:
+            return quantise(vector, getattr(self.config.grids, grid))
+        parts = slices(self.config.segments)
+        return np.concatenate([quantise(vector[place], getattr(self.config.grids_at(one.scale), grid)) for one, place in parts])
+
+    def put(self) -> None:
+        whole, place = self.unit.weights + self.offset, 0
+        for p in self.parameters:
+            part = torch.from_numpy(whole[place : place + p.numel()]).reshape(p.shape)
+            p.data.copy_(part)
+            place += p.numel()
+
+    def step(self, batch: tuple[Any, Any], rate: float | None = None) -> Any:
+        self.optimizer.zero_grad()
+        loss_of(self.model, batch).backward()
+        gradient = self.codes(flat([p.grad for p in self.parameters]), "gradient")
+        before = [p.detach().clone() for p in self.parameters]
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        for group in self.optimizer.param_groups:
+            group["lr"] = 1.0
+        self.optimizer.step()
+        for group, former in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = former
+        proposal = flat([old - p.detach() for old, p in zip(before, self.parameters, strict=True)])
+        self.unit.set_rate(rates[0] if rate is None else rate)
+        record = self.unit.step(gradient, self.codes(proposal, "direction"), codes=True)
+        self.put()
+        return record

@@ -9,6 +9,7 @@ from typing import Any
 from ...style import BLACK, BLUE, GREEN, GREY, OLIVE, ORANGE, PINK, RED, SKY, TEAL, VIOLET
 from .. import vega
 from .found import COSTS, Found
+from .space import ONE, TENSOR
 
 HEIGHT = 230
 SHAPES = (
@@ -58,7 +59,9 @@ def scatters(found: Found) -> dict[str, Any]:
             .encode(x=x, y=y, order=alt.Order(f"{cost}:Q"))
         )
         spread = base.mark_rule(color=GREY, opacity=0.5).encode(x=x, y=alt.Y("least:Q", title=score), y2="most:Q")
+        sizes = alt.Size("grids:N", scale=alt.Scale(domain=[ONE, TENSOR], range=[45, 130]), legend=None)
         points = base.mark_point(filled=True, size=90).encode(
+            **({"size": sizes} if len(found.axes.grids) > 1 else {}),
             x=x,
             y=y,
             color=alt.Color("rounding:N", scale=alt.Scale(range=list(COLOURS)), legend=alt.Legend()),
@@ -69,6 +72,8 @@ def scatters(found: Found) -> dict[str, Any]:
                 alt.Tooltip("weight:N"),
                 alt.Tooltip("gradient:N"),
                 alt.Tooltip("update:N"),
+                alt.Tooltip("grids:N"),
+                alt.Tooltip("scales:N"),
                 alt.Tooltip("rounding:N"),
                 alt.Tooltip("law:N"),
                 alt.Tooltip("score:Q", format=".3f"),

@@ -16,7 +16,7 @@ from ....golden.config import ThrottleConfig
 from ....hw.synth.estimate import Cost, estimate
 from ....hw.synth.synthesis import Figures
 from .point import Point
-from .space import Axes
+from .space import ONE, TENSOR, Axes
 from .subject import Seen, Subject
 
 COSTS = {
@@ -148,7 +148,7 @@ class Found:
         rows: list[tuple[str, ...]] = [(str(best.point), *_shown(best.scores), *[""] * len(COSTS))]
         rows += [
             (
-                f"{row['weight']}, {row['rounding']}, {row['law']}",
+                f"{row['weight']}, {row['rounding']}, {row['law']}{', a grid a tensor' if row['scales'] else ''}",
                 *(f"{row[name]:.3f}" for name in ("score", "least", "most")),
                 *(shown(row[name]) for name in COSTS),
             )
@@ -219,5 +219,7 @@ def _flat(point: Point) -> dict[str, Any]:
             "on_still": point.on_still,
             "delay": point.delay,
             "mantissa_bits": point.mantissa_bits,
+            "grids": TENSOR if point.scales else ONE,
+            "scales": " ".join(map(str, point.scales)),
         }
     )

@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from ....golden.config import ThrottleConfig
+from ....golden.config import LIMITS, ThrottleConfig
 from ....golden.network.data import Drift, Problem, digits
+from ....golden.network.layers import variables
 from ....golden.network.scaling import Split
 from ....golden.numbers import real, whole
 from ....golden.reference import FloatThrottle
+from ....golden.segments import Segment
 from ....golden.throttle import Throttle
+from ....golden.training.units import merged
 from ...settings import LOOP, Settings
 from ..subject import DataSpec, ModelSpec
 from ..training.published import Arm, Phase
@@ -134,9 +137,15 @@ class Network:
         return self.split(self.seed)
 
     @cached_property
+    def tensors(self) -> tuple[tuple[str, int], ...]:
+        """Name and elements of each, in the order of the weights."""
+        layers = self.model.build(self.first.train, self.seed).layers
+        return tuple((f"{one.layer}/{one.name}", one.place.stop - one.place.start) for one in variables(layers))
+
+    @property
     def elements(self) -> int:
         """N."""
-        return self.model.build(self.first.train, self.seed).theta.size
+        return sum(size for _, size in self.tensors)
 
     @property
     def labelled(self) -> bool:
@@ -164,7 +173,14 @@ class Network:
 
     def config(self, point: Point, **others: Any) -> ThrottleConfig:
         """The unit of a point; of a float one its law, on formats that nothing looks at."""
-        return point.config(elements=self.elements, eta=self.eta, **dict(self.unit) | others)
+        return point.config(elements=self.elements, eta=self.eta, **dict(self.unit) | self.segments(point) | others)
+
+    def segments(self, point: Point) -> dict[str, Any]:
+        """The field of that name, of a point whose tensors have grids of their own; neighbours share one where they are many."""
+        if not point.scales:
+            return {}
+        layout = [Segment(size, scale, name) for (name, size), scale in zip(self.tensors, point.scales, strict=True)]
+        return {"segments": merged(layout) if len(layout) > LIMITS["entries"][1] else layout}
 
     def arm(self, point: Point, seed: int) -> Arm:
         """The run of a point, of one seed."""
@@ -179,7 +195,7 @@ class Network:
             batch=min(self.batch, len(split.train.X)),
             start=0.0 if self.drift else 1.0,
             precision=None if point.is_float else self.precision,
-            unit=point.fields(**self.unit, lanes=1),
+            unit=point.fields(**self.unit, **self.segments(point), lanes=1),
             held=split.held,
         )
 
@@ -189,7 +205,12 @@ class Network:
         Raises:
             ValueError: all references diverge.
         """
-        found = calibrate(lambda point, observe: self.train(point, self.seed, observe), references, labelled=self.labelled)
+        found = calibrate(
+            lambda point, observe: self.train(point, self.seed, observe),
+            references,
+            labelled=self.labelled,
+            tensors=self.tensors,
+        )
         if found is None:
             tried = "; ".join(map(str, references))
             raise ValueError(f"explore.law must have one with which float does not diverge at eta = {self.eta:g}, not {tried}")

@@ -11,6 +11,7 @@ from .. import vega
 from . import charts
 from .found import COSTS, Found, Trained, shown
 from .recommend import PROBABILITY, WITHIN, Recommendation
+from .space import TENSOR, finer
 
 ABOUT = (
     "from the configuration: look-up tables are estimated, the clock is that of the nearest core that was measured, and energy "
@@ -47,6 +48,7 @@ def page(found: Found, recommendation: Recommendation | None, *, within: float =
         details=vega.script({one.point.id: _details(found, one) for one in found.trained}),
         scatters=vega.script(charts.scatters(found)),
         curves=vega.script(charts.curves()),
+        sizes=len(found.axes.grids) > 1,
         first=vega.script(first) if first else "",
         lanes_first=found.axes.lanes[0],
     )
@@ -65,6 +67,8 @@ def _notes(found: Found) -> list[str]:
         if other is not best
     ]
     made.append(f"{found.calibration}."[:1].upper() + f"{found.calibration}."[1:])
+    if TENSOR in found.axes.grids:
+        made.append(f"{finer(found.calibration.apart)}."[:1].upper() + f"{finer(found.calibration.apart)}."[1:])
     if found.calibration.rule is not None:
         made.append(f"For comparison, {found.calibration.rule}.")
     if found.measured:

@@ -32,6 +32,8 @@ class Point:
         parameters: of the law, by name.
         on_still, delay: as in a configuration.
         mantissa_bits: M.
+        scales: bits by which the grids of each tensor are finer than the formats, in the order of the weights; none where all of
+            them are on one grid.
     """
 
     weight: str
@@ -45,6 +47,7 @@ class Point:
     on_still: str = "release"
     delay: int = 0
     mantissa_bits: int = 24
+    scales: tuple[int, ...] = ()
 
     @property
     def is_float(self) -> bool:
@@ -58,19 +61,20 @@ class Point:
 
     def to_table(self) -> dict[str, Any]:
         """What :meth:`of_table` reads."""
-        table = {one.name: getattr(self, one.name) for one in fields(self)}
-        return table | {"parameters": dict(self.parameters)}
+        table = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "scales"}
+        return table | {"parameters": dict(self.parameters)} | ({"scales": list(self.scales)} if self.scales else {})
 
     @classmethod
     def of_table(cls, table: Mapping[str, Any]) -> Point:
         parameters = tuple(sorted((str(name), float(value)) for name, value in table["parameters"].items()))
-        return cls(**dict(table) | {"parameters": parameters})
+        return cls(**dict(table) | {"parameters": parameters, "scales": tuple(map(int, table.get("scales", ())))})
 
     def fields(self, **others: Any) -> dict[str, Any]:
         """The fields of a configuration, ``law`` among them, that :meth:`ThrottleConfig.from_table` takes.
 
         Args:
-            others: further ones, the same for all points: ``eta``, ``elements``, ``rho``, ``lanes``.
+            others: further ones, the same for all points: ``eta``, ``elements``, ``rho``, ``lanes``; and the ``segments`` that a
+                subject makes of ``scales``, which a point does not know the sizes of.
         """
         made: dict[str, Any] = dict(others) | {"mantissa_bits": self.mantissa_bits, "on_still": self.on_still}
         if self.law == OFF:
@@ -111,4 +115,5 @@ class Point:
         rest += "" if self.mantissa_bits == 24 else f", M {self.mantissa_bits}"
         direction = f", D {self.direction}" if self.direction else ""
         formats = f"weights {self.weight}, G {self.gradient}{direction}, y {self.update}"
+        formats += f", tensors finer by {' '.join(map(str, self.scales))}" if self.scales else ""
         return f"{Fixed.parse(self.weight).width} bits: {formats}, {self.rounding}, {self.motion}, {law}{rest}"

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -25,7 +25,7 @@ from .network import Network
 from .outcome import Outcome
 from .point import FLOAT, OFF, Point
 from .search import Search
-from .space import Axes, Integers, floats, point_of
+from .space import ONE, TENSOR, Axes, Integers, finer, floats, point_of
 from .store import Store, alone
 from .subject import Subject, train
 
@@ -87,7 +87,11 @@ def explore(
         tell(f"{subject.title}; {seeds} seed{'' if seeds == 1 else 's'}")
         calibration = subject.calibrate(references)
         tell(str(calibration))
-        work = _Work(subject, axes, calibration.integers, Store(out, subject), range(subject.seed, subject.seed + seeds), tell)
+        integers = {ONE: calibration.integers}
+        if TENSOR in axes.grids:
+            integers[TENSOR] = calibration.apart
+            tell(finer(integers[TENSOR]))
+        work = _Work(subject, axes, integers, Store(out, subject), range(subject.seed, subject.seed + seeds), tell)
         points = work.grid() if not search else []
         first = work.tasks([*references, *points])
         tasks = itertools.chain(first, work.searched(search)) if search else first  # chosen when there is somebody to train them
@@ -118,7 +122,7 @@ class _Work:
 
     subject: Subject
     axes: Axes
-    integers: Integers
+    integers: Mapping[str, Integers]  #: by grids
     store: Store
     seeds: range
     tell: Callable[[str], None]
@@ -130,7 +134,7 @@ class _Work:
     def point(self, choice: dict[str, Any]) -> Point | None:
         """The point of a combination; None, and noted, if no unit can be so."""
         try:
-            made = point_of(choice, self.integers)
+            made = point_of(choice, self.integers[choice["grids"]])
             self.subject.config(made)
             return made
         except ValueError as error:
@@ -189,7 +193,7 @@ class _Work:
         of_choice: dict[Point, list[int]] = {}
         for choice in self.axes.choices():
             with contextlib.suppress(ValueError):
-                of_choice.setdefault(point_of(choice, self.integers), study.places(choice))
+                of_choice.setdefault(point_of(choice, self.integers[choice["grids"]]), study.places(choice))
         for point in self.store.points():
             if point in of_choice and all(self.known(point, seed) for seed in self.seeds):
                 self.chosen[point] = None

@@ -18,6 +18,7 @@ from .point import FLOAT, NEAREST, OFF, Point
 AUTO = "auto"
 STILL = tuple(member.value for member in OnStill)
 RELEASE = OnStill.RELEASE.value
+ONE, TENSOR = "one", "tensor"
 MOTIONS = ("applied", "intended", "projection")
 RANDOM_BITS, MOST_RANDOM, KEPT = 16, 16, (2, 8)
 WIDTHS = (2, 32)
@@ -31,13 +32,15 @@ GUARD_BITS = 3
 class Integers(NamedTuple):
     """Bits before the binary point, the sign among them, of formats that are given by their width.
 
-    A direction, where there is one beside the gradient, is as wide as that.
+    A direction, where there is one beside the gradient, is as wide as that. With ``scales``, the bits by which each tensor's
+    grids are finer, they are those of a tensor that is finer by none.
     """
 
     weight: int
     gradient: int
     update: int
     direction: int | None = None
+    scales: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,8 @@ class Axes:
         on_still: what the unit does after a step that moved no weight: ``release``, ``floor``, ``hold``, ``divide``.
         delay: 1 for the step size of the step before, which takes one pass and not two.
         mantissa_bits: M, of the scalars.
+        grids: ``one`` binary point for all weights, or one for each ``tensor``, from the run in float too: segments of one unit,
+            whose motion is intended unless it is given.
         lanes: L; trained once for all of them.
         target: what the cost is estimated for.
 
@@ -71,6 +76,7 @@ class Axes:
     on_still: tuple[str, ...] = ("release",)
     delay: tuple[int, ...] = (0,)
     mantissa_bits: tuple[int, ...] = (24,)
+    grids: tuple[str, ...] = (ONE,)
     lanes: tuple[int, ...] = (1, 8)
     target: tuple[str, ...] = ("ecp5",)
 
@@ -92,13 +98,23 @@ class Axes:
             yield dict(zip(TRAINED, values, strict=True))
 
 
-TRAINED = ("weight", "gradient", "update", "rounding", "motion", "law", "on_still", "delay", "mantissa_bits")
+TRAINED = ("weight", "gradient", "update", "rounding", "motion", "law", "on_still", "delay", "mantissa_bits", "grids")
 """The axes that a training depends on; the others are crossed with its result."""
 
 
 def point_of(choice: Mapping[str, Any], integers: Integers) -> Point:
-    """The point of a combination, as it is told from others: what has no effect is as by default."""
+    """The point of a combination, as it is told from others: what has no effect is as by default.
+
+    Args:
+        integers: those of the combination's ``grids``.
+
+    Raises:
+        ValueError: no unit can be so.
+    """
     rounding = choice["rounding"]
+    scales = integers.scales if any(integers.scales) else ()
+    if scales and choice["delay"]:
+        raise ValueError("grids must be one with delay = 1, whose unit has no table of segments, not tensor")
     weight = _format(choice["weight"], integers.weight)
     gradient, update = choice["gradient"], choice["update"]
     if gradient == AUTO:
@@ -109,7 +125,7 @@ def point_of(choice: Mapping[str, Any], integers: Integers) -> Point:
     law, parameters = choice["law"]
     motion = choice["motion"]
     if motion == AUTO:
-        motion = "applied" if rounding == NEAREST else "intended"
+        motion = "applied" if rounding == NEAREST and not scales else "intended"
     if law in (OFF, "clip_norm", "trust_ratio"):
         motion = "applied"
     grid = _format(gradient, integers.gradient)
@@ -125,12 +141,18 @@ def point_of(choice: Mapping[str, Any], integers: Integers) -> Point:
         on_still=RELEASE if law in (OFF, "clip_norm", "trust_ratio") else choice["on_still"],
         delay=choice["delay"],
         mantissa_bits=choice["mantissa_bits"],
+        scales=scales,
     )
 
 
 def floats(axes: Axes) -> list[Point]:
     """The same laws without any grid: what the points are held against."""
     return [Point(weight=FLOAT, law=law, parameters=parameters) for law, parameters in dict.fromkeys(axes.law)]
+
+
+def finer(integers: Integers) -> str:
+    """The scales of the tensors, in words."""
+    return f"a grid a tensor is finer by {', '.join(map(str, integers.scales))} bits, in the order of the weights"
 
 
 def _format(given: int | str, integer_bits: int) -> Fixed:
@@ -189,6 +211,12 @@ def _rounding(name: str, given: Any) -> str:
 def _motion(name: str, given: Any) -> str:
     if given not in (AUTO, *MOTIONS):
         raise ValueError(f"{name} must be one of {', '.join((AUTO, *MOTIONS))}, not {given!r}")
+    return str(given)
+
+
+def _grids(name: str, given: Any) -> str:
+    if given not in (ONE, TENSOR):
+        raise ValueError(f"{name} must be one of {ONE}, {TENSOR}, not {given!r}")
     return str(given)
 
 
@@ -253,6 +281,7 @@ CHECKS: dict[str, Any] = {
     "on_still": _on_still,
     "delay": lambda name, given: _count(name, given, 0, 1),
     "mantissa_bits": lambda name, given: _count(name, given, 4, 64),
+    "grids": _grids,
     "lanes": lambda name, given: _count(name, given, 1, 32),
     "target": _target,
 }

@@ -24,6 +24,11 @@ class Seen(Protocol):
     def integers(self) -> Integers: ...
 
     @property
+    def apart(self) -> Integers:
+        """With a scale for each tensor."""
+        ...
+
+    @property
     def rule(self) -> Rule | None: ...
 
 
