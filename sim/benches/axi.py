@@ -19,7 +19,9 @@ from ..testbench.bank import paces, rate_off_the_grid
 from ..testbench.host import PHASES, Host, hosts
 from ..testbench.host import component as component
 from .axi_bus import *  # noqa: F403  all tests of the bus and of frames: they run with those below, on the same simulation
+from .axi_bus import restarted
 from .axi_frames import *  # noqa: F403
+from .axi_layout import *  # noqa: F403
 
 
 def laws(config: ThrottleConfig) -> Iterator[ThrottleConfig]:
@@ -360,8 +362,10 @@ async def reset_by_command(dut: Any) -> None:
             assert leaving >= host.wire("m_axis_updated_tvalid"), f"{host.bench.where}{phase}: what is offered leaves"
             for register in host.map:
                 found, want = await host.word(register), written.get(register.name, register.reset)
-                if register.name in ("control", "status"):
-                    want = want & ~1 if register.name == "control" else leaving << 2
+                if register.access is Access.RW:
+                    want = restarted(register, want)
+                if register.name == "status":
+                    want = leaving << 2
                 assert found == want, f"{host.bench.where}{phase}: {register.name} must be {want:#x}, not {found:#x}"
             for port in ("irq", "learning_dead"):
                 assert host.wire(port) == 0, f"{host.bench.where}{port} must be low after a reset"
