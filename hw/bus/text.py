@@ -183,9 +183,11 @@ def python_driver(config: ThrottleConfig, registers: RegisterMap, name: str) -> 
         for register, fields in expected(registers).items()
     ]
     holds = [
-        f'    "{vector}": Vector({v.elements}, {v.length}, {v.grid.width}, {v.grid.fraction_bits}, "int{v.field_bits}"),'
+        f'    "{vector}": Vector({v.grid.width}, {v.grid.fraction_bits}, "int{v.field_bits}"),'
         for vector, v in vectors(config).items()
     ]
+    segments = [f"    ({one.elements}, {one.scale}),  # {one.name!r}" for one in config.segments]
+    table = (config.entries, config.scale_max, config.room) if config.segments else (0, 0, config.elements)
     names = [r.name for r in registers]
     text = DRIVER.read_text()
     for mark, body in {
@@ -196,12 +198,15 @@ def python_driver(config: ThrottleConfig, registers: RegisterMap, name: str) -> 
         "VECTORS": "\n".join(holds),
         "REGISTERS": "\n".join(rows),
         "CHOICES": "\n".join(values),
+        "LANES": str(config.lanes),
+        "TABLE": ", ".join(map(str, table)),
         "ETA_MAX": f'"{config.eta_max}"',
         "RATED": ", ".join(f'"{name}": ("{of}", {power})' for name, (of, power) in rated(config).items()),
         "CONSTANTS": repr(CONSTANTS).replace("'", '"'),
         "COUNTERS": repr(tuple(n for n in counters(every_rail=True) if n in names)).replace("'", '"'),
         "WATCHDOG": repr(tuple(n for n in names if n == "watchdog" or n.startswith("watchdog_step"))).replace("'", '"'),
         "FLAGS": repr(FLAGS).replace("'", '"'),
+        "SEGMENTS": "\n".join(segments or [f"    ({config.elements}, 0),"]),  # last, as names are the user's
     }.items():
         text = text.replace(f"@{mark}@", body)
     return text
