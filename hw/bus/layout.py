@@ -33,8 +33,9 @@ class Layout(wiring.Component):
     ``entries``, to the unit's table; ``comes``, a beat of a vector is taken; ``shut``, none may be; ``partial``, the table is
     written in part; ``beats`` of a vector.
 
-    Latency: ``done`` comes :attr:`latency` cycles after ``asked``. It is ``shut`` from a cycle after the first entry was asked for
-    until two after the last one was done; the beats change while it is. Reset: the configuration's table and its beats, nothing has come.
+    Latency: ``done`` comes :attr:`latency` cycles after ``asked``. It is ``shut`` from a cycle after the first entry was asked
+    for until two after the last one was done, and only then the beats change. Reset: the configuration's table and its beats,
+    and nothing has come.
     """
 
     def __init__(self, config: ThrottleConfig) -> None:
@@ -77,7 +78,9 @@ class Layout(wiring.Component):
         left = Signal(range(bits))
         total = Signal(bits + 1, reset_less=True)
         sound = Signal(reset_less=True)
-        entry: Any = Signal(self.entry.shape(), name="taken_over", reset_less=True)  # what the host writes meanwhile is another one
+        entry: Any = Signal(
+            self.entry.shape(), name="taken_over", reset_less=True
+        )  # what the host writes meanwhile is another one
         used = entry.elements.any()
         with m.FSM():
             with m.State("WAIT"):

@@ -6,6 +6,7 @@ import enum
 import hashlib
 import json
 from importlib import metadata
+from typing import Any
 
 from ...golden import config as golden_config
 from ...golden.config import ThrottleConfig
@@ -152,7 +153,7 @@ def throttle_map(config: ThrottleConfig, frames: str = "drop") -> RegisterMap:
         registers.append(Register(name=name, offset=offset, access=access, fields=fields, doc=doc))
         offset += 4 * registers[-1].words
 
-    def one(name: str, access: Access, width: int, doc: str, reset: int = 0, **more: bool) -> None:
+    def one(name: str, access: Access, width: int, doc: str, reset: int = 0, **more: Any) -> None:
         add(name, access, Field(width=width, reset=reset, **more), doc=doc)
 
     def scalar(name: str, access: Access, doc: str, value: tuple[int, int] = (0, 0), restarts: bool = False) -> None:

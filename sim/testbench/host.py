@@ -159,11 +159,17 @@ class Host:
             pass
         return await self.get("irq_status", "layout")
 
+    async def restart(self) -> None:
+        """A reset by command: the unit is the configuration's, but for what was written, and does not run."""
+        await self.set("command", reset=1)
+        self.config = self.unit.config
+        self.begin(self.config)
+
     async def layout(self, segments: Sequence[Segment], *, restart: bool = True) -> None:
         """Go on with another network on the same unit, which runs no longer."""
-        self.config = laid_out(self.unit.config, segments)
         if restart:
-            await self.set("command", reset=1)
+            await self.restart()
+        self.config = laid_out(self.unit.config, segments)
         for elements, scale in [*((one.elements, one.scale) for one in segments), *[(0, 0)] * self.config.entries][
             : self.config.entries
         ]:
