@@ -172,7 +172,7 @@ LAYOUT_FAULTS = [
     Mutant("bus/layout.py", "Mux(count == 0, 0, beats)", "beats", "the beats of the table before are counted too"),
     Mutant("bus/layout.py", "self.shut.eq(self.asked | self.partial)", "self.shut.eq(self.asked)", "beats come into half a table"),
     Mutant("bus/layout.py", "begun.eq(begun | self.comes)", "begun.eq(self.comes)", "a table is changed under a run"),
-    Mutant("bus/layout.py", "& (count != config.entries)", "& 1", "a whole table takes one more"),
+    Mutant("bus/layout.py", "~begun\n                    & (count != config.entries)", "~begun", "a whole table takes one more"),
     Mutant("bus/layout.py", "& (entry.scale <= config.scale_max)", "& ~entry.scale[3:].any()", "a scale is too fine", {"unit": "long"}),
     Mutant("bus/layout.py", "& ~entry.elements[bits:].any()", "& 1", "high bits of the elements are cut off"),
     Mutant("bus/layout.py", "& (total <= config.room)", "& (total <= config.room + 1)", "an element more than there is room for"),
