@@ -104,13 +104,8 @@ def test_no_number_on_the_bus_moves() -> None:
         assert {f.name: f.lsb for f in registers[name].fields} == bits
     assert [registers[f"watchdog_step_{name}"].offset for name in WATCHES] == [0x1E8, 0x1EC, 0x1F0, 0x1F4]
     table = throttle_map(OPTIONS["segments"])
-    for name, bits in {
-        "status": {"layout": 3},
-        "irq_status": {"layout": 10},
-        "irq_enable": {"layout": 10},
-        "command": {"layout": 2},
-    }.items():
-        assert {f.name: f.lsb for f in table[name].fields if f.name == "layout"} == bits
+    for name, bit in {"status": 3, "irq_status": 10, "irq_enable": 10, "command": 2}.items():
+        assert [f.lsb for f in table[name].fields if f.name == "layout"] == [bit]
     (fault,) = (f for f in throttle_map(SMALL.replace(parity=True))["irq_status"].fields if f.name == "memory_fault")
     assert fault.lsb == 6, "without a watchdog"
 
