@@ -72,7 +72,8 @@ class Layout(wiring.Component):
         m.d.sync += [begun.eq(begun | self.comes), self.shut.eq(self.asked | self.partial)]
 
         # The beats of a segment, ceil(elements / lanes): one bit of the quotient a cycle, the highest first.
-        quotient, rest = Signal(bits, reset_less=True), Signal(range(max(2, lanes)), reset_less=True)
+        quotient = Signal(bits, reset_less=True)
+        rest = Signal(range(max(2, lanes)), reset_less=True)
         part = Cat(quotient[-1], rest)
         fits = part >= lanes
         left = Signal(range(bits))
