@@ -42,11 +42,10 @@ TABLE |= {"segments": [{"elements": 5, "scale": 1}, {"elements": 3, "scale": 7},
 SEGMENTED = {
     "table": TABLE,
     "checked": TABLE | {"frames": "check", "update": "SQ0.6,floor,saturate_symmetric"},
-    # Of many beats; with what else is told of a step, random numbers and residuals.
+    # Of many beats, with random numbers and residuals.
     "long": TABLE
     | {"lanes": 4, "capacity": 300, "entries": 3, "scale_max": 5, "exponent_bits": 7, "residual_bits": 2}
-    | {"segments": [{"elements": 9, "scale": 5}, {"elements": 30}], "update": "SQ1.7,stochastic,saturate"}
-    | {"watchdog": ["gradient_floor", "norm_growth"], "gradient_floor": "0.25"},
+    | {"segments": [{"elements": 9, "scale": 5}, {"elements": 30}], "update": "SQ1.7,stochastic,saturate"},
     "one": TABLE | {"lanes": 1, "capacity": 3, "entries": 1, "scale_max": 0, "segments": [{"elements": 3}]},
 }
 LAYOUTS = "another_layout|refused|after_a_beat|half_a_table|does_not_wait|the_driver_lays_out"
@@ -84,7 +83,10 @@ def test_watchdog_and_one_pass() -> None:
     """Without the tests that hold a step up between its passes."""
     units = {"watched": WATCHED, "shard": SHARD, "delayed": DELAYED, "checked": WATCHED | CHECKED}
     units |= {"intended": INTENDED, "projection": PROJECTION}
-    simulate("axi", units, simulator="verilator", only="register|under_every_pace|watchdog|driver|promised|frames|by_command")
+    units |= {"watched_segments": TABLE | {"watchdog": ["gradient_floor", "norm_growth"], "gradient_floor": "0.25"}}
+    simulate(
+        "axi", units, simulator="verilator", only="register|under_every_pace|watchdog|driver|promised|frames|by_command|layout"
+    )
 
 
 def test_segments() -> None:
