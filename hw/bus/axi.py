@@ -51,6 +51,10 @@ class AxiThrottle(wiring.Component):
     With ``frames = "drop"`` the energies of blocks are frames too, as long as the register ``blocks`` says, and the last beat of
     the weights waits until those that came whole have been looked at.
 
+    With segments a vector has ceil(N_k/L) beats of each of them, TKEEP is low in the lanes beyond each, and the host may write
+    another table right after a reset: see :class:`~kappa_rtl.hw.bus.layout.Layout`. While that is written in part no beat of a
+    vector is taken. Either reset brings the configuration's table back, and ``still_norm``, which belongs to it.
+
     The registers are those of :func:`~kappa_rtl.hw.bus.map.throttle_map`; for their latency see
     :class:`~kappa_rtl.hw.bus.file.RegisterFile`. Throughput: steps end at most :attr:`period_cycles` apart. Reset, at any time: a
     unit that has taken no step, not running, with the constants of its configuration.
@@ -196,12 +200,12 @@ class AxiThrottle(wiring.Component):
         return crossing
 
     def _join(self, m: Module, prefix: str, port: Any, shuts: Value | None = None, **payload: Any) -> None:
-        """Join a stream inside with the port of that name; the parts of its payload by name. Shut, no beat comes in."""
+        """Join a stream inside with the port of that name; the parts of its payload by name. While ``shuts`` no beat comes in."""
         out = prefix.startswith("m")
         ready = port.ready if out else port.ready & ~self._restart  # a beat taken in that cycle would be lost
         wires = payload | {"valid": port.valid, "ready": ready}
         if shuts is not None:
-            # A new beat is offered or taken in no such cycle.
+            # Both ways, or a beat would be taken inside that its sender still offers, or the other way round.
             own = getattr(self, f"{prefix}_tvalid")
             m.d.comb += [port.valid.eq(own & ~shuts), getattr(self, f"{prefix}_tready").eq(ready & ~shuts)]
             wires = payload
