@@ -239,15 +239,7 @@ def export(
         "lint": {"verilator": "-Wall", "waived": WAIVERS},
     }
     if config.segments:
-        manifest["layout"] = {
-            "comment": "the table of segments, which after a reset is this one; for another, right after a reset and before a "
-            "beat is offered, write as many words as it has entries to the port, in order, those not in use with no elements, "
-            "and constants_still_norm for the new segments; beats_per_pass and what follows from it are of this layout",
-            "port": "s_axis_layout",
-            "entries": config.entries,
-            "elements_at_most": config.room,
-            "words": layout_words(config),
-        }
+        manifest["layout"] = _layout(config, bus)
     if bus:
         manifest |= {"frames": frames, "bus_clock": bus_clock}
         manifest["register_map"] = top.registers.table()
@@ -265,6 +257,31 @@ def export(
             )
         }
     return text, manifest
+
+
+def _layout(config: ThrottleConfig, bus: str) -> dict[str, Any]:
+    """What a host has to know of the table of segments."""
+    comment = (
+        "the table of segments, which after a reset is this one; for another, right after a reset and before a beat is offered, "
+    )
+    if bus:
+        comment += (
+            "write each of its entries, in order, those not in use with no elements, to the register `layout`, then one to "
+            "command.layout, which reads 1 until the entry was taken; and still_norm_m and still_norm_e for the new segments; "
+        )
+    else:
+        comment += (
+            "write as many words as it has entries to the port, in order, those not in use with no elements, and "
+            "constants_still_norm for the new segments; "
+        )
+    return {
+        "comment": f"{comment}beats_per_pass and what follows from it are of this layout",
+        **({"registers": ["table", "capacity", "layout", "beats"]} if bus else {"port": "s_axis_layout"}),
+        "entries": config.entries,
+        "scale_max": config.scale_max,
+        "elements_at_most": config.room,
+        **({} if bus else {"words": layout_words(config)}),
+    }
 
 
 def _about(config: ThrottleConfig, wires: Sequence[Mapping[str, Any]]) -> str:

@@ -3,9 +3,9 @@
     python examples/still_tensors/run.py
 
 A bowl whose steep tensors lie on fine grids and would diverge at this rate (eta * lambda = 4), beside flat ones on grids so
-coarse that no step moves them. Three ways to measure how far the weights moved: what was applied (B), the same with half an ulp for
-every weight of a segment that stood still (B'), and the step that was intended. Prints what the throttle lets through, and how
-far the steep weights got before it held them.
+coarse that no step moves them. Three ways to measure how far the weights moved: what was applied (B), the same with half an
+ulp for every weight of a segment that stood still (B'), and the step that was intended. Prints what the throttle lets
+through, and how far the steep weights got before it held them.
 """
 
 from __future__ import annotations

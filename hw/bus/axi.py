@@ -51,6 +51,10 @@ class AxiThrottle(wiring.Component):
     With ``frames = "drop"`` the energies of blocks are frames too, as long as the register ``blocks`` says, and the last beat of
     the weights waits until those that came whole have been looked at.
 
+    With segments a vector has ceil(N_k/L) beats of each of them, TKEEP is low in the lanes beyond each, and the host may write
+    another table right after a reset: see :class:`~kappa_rtl.hw.bus.layout.Layout`. While that is written in part no beat of a
+    vector is taken. Either reset brings the configuration's table back, and ``still_norm``, which belongs to it.
+
     The registers are those of :func:`~kappa_rtl.hw.bus.map.throttle_map`; for their latency see
     :class:`~kappa_rtl.hw.bus.file.RegisterFile`. Throughput: steps end at most :attr:`period_cycles` apart. Reset, at any time: a
     unit that has taken no step, not running, with the constants of its configuration.
@@ -70,7 +74,6 @@ class AxiThrottle(wiring.Component):
     def __init__(self, config: ThrottleConfig, frames: str = "drop", bus_clock: bool = False) -> None:
         if frames not in FRAMES:
             raise ValueError(f"frames must be one of {', '.join(FRAMES)}, not {frames!r}")
-        config.refuse_segments("on a bus, whose frames are of one length")
         self.config, self.frames, self.bus_clock = config, frames, bus_clock
         self.registers = throttle_map(config, frames)
         self.steps = Steps(config, self.registers)
@@ -164,10 +167,14 @@ class AxiThrottle(wiring.Component):
         ]
         if self.config.watchdog:
             m.d.comb += self.watchdog.eq(steps.watchdog)
+        came: list[Value] = []
         for name in ("gradient", "weights"):
             frames = self._enter(m, name)
             m.submodules[f"{name}_frames"] = again(frames)
             m.d.comb += file.raised.irq_status[f"{name}_frame"].eq(frames.broken)
+            came.append(frames.i.valid & frames.i.ready)
+        if self.config.segments:
+            m.d.comb += steps.comes.eq(Cat(came).any())
         outlets = [self._leave(m, "updated", updated_shape(self.config))]
         m.d.comb += steps.left.eq(outlets[0].empty)
         for name, (out, bits) in self.numbers.items():
@@ -192,11 +199,16 @@ class AxiThrottle(wiring.Component):
             m.d.comb += far.eq(near) if self.signature.members[name].flow is In else near.eq(far)
         return crossing
 
-    def _join(self, m: Module, prefix: str, port: Any, **payload: Any) -> None:
-        """Join a stream inside with the port of that name; the parts of its payload by name."""
+    def _join(self, m: Module, prefix: str, port: Any, shuts: Value | None = None, **payload: Any) -> None:
+        """Join a stream inside with the port of that name; the parts of its payload by name. While ``shuts`` no beat comes in."""
         out = prefix.startswith("m")
         ready = port.ready if out else port.ready & ~self._restart  # a beat taken in that cycle would be lost
         wires = payload | {"valid": port.valid, "ready": ready}
+        if shuts is not None:
+            # Both ways, or a beat would be taken inside that its sender still offers, or the other way round.
+            own = getattr(self, f"{prefix}_tvalid")
+            m.d.comb += [port.valid.eq(own & ~shuts), getattr(self, f"{prefix}_tready").eq(ready & ~shuts)]
+            wires = payload
         for part, wire in wires.items():
             own = getattr(self, f"{prefix}_t{part}")
             m.d.comb += own.eq(wire) if out is (part != "ready") else wire.eq(own)
@@ -229,10 +241,14 @@ class AxiThrottle(wiring.Component):
         """What stands between the port of a vector and its pass."""
         grid = self.config.grids.gradient if name == "gradient" else self.config.grids.weight
         kind = FrameBuffer if self.frames == "drop" else FrameCheck
-        frames = kind(vector(grid.width, self.config.lanes), self.config.beats)
+        segmented = bool(self.config.segments)
+        frames = kind(vector(grid.width, self.config.lanes), self.config.words, variable=segmented)
+        if segmented:
+            m.d.comb += frames.length.eq(self.steps.beats)
         step = field_bits(grid.width)
         beat = Signal(self.config.lanes * step)
-        self._join(m, f"s_axis_{name}", frames.i, data=beat, last=frames.i.payload.last)
+        shuts = self.steps.shut if segmented else None
+        self._join(m, f"s_axis_{name}", frames.i, shuts, data=beat, last=frames.i.payload.last)
         for lane in range(self.config.lanes):
             m.d.comb += frames.i.payload.data[lane].eq(beat[step * lane : step * lane + grid.width].as_signed())
         wiring.connect(m, frames.o, getattr(self.steps, name))

@@ -23,14 +23,18 @@ class FrameCheck(wiring.Component):
     """Counts the beats of a stream; where ``last`` is not on the last of ``beats`` beats, and only there, says so.
 
     Ports: ``i``; ``o``, the same beats at the same time, with ``last`` as it is counted; ``broken``, a cycle later high for each
-    beat whose ``last`` is not as it is counted. Reset: the next beat is the first one of a frame.
+    beat whose ``last`` is not as it is counted. With ``variable`` also ``length``, the beats of a frame, 1 to ``beats``, which
+    changes between two frames alone. Reset: the next beat is the first one of a frame.
     """
 
     latency = 0
 
-    def __init__(self, shape: Any, beats: int) -> None:
-        self.beats = beats
-        super().__init__({"i": In(beats_of(shape)), "o": Out(beats_of(shape)), "broken": Out(1)})
+    def __init__(self, shape: Any, beats: int, *, variable: bool = False) -> None:
+        self.beats, self.variable = beats, variable
+        super().__init__(
+            {"i": In(beats_of(shape)), "o": Out(beats_of(shape)), "broken": Out(1)}
+            | ({"length": In(range(beats + 1))} if variable else {})
+        )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -38,7 +42,7 @@ class FrameCheck(wiring.Component):
         last: Value = Const(1)
         if self.beats > 1:
             beat, last = Signal(range(self.beats)), Signal(name="last")
-            m.d.comb += last.eq(beat == self.beats - 1)
+            m.d.comb += last.eq(beat + 1 == self.length if self.variable else beat == self.beats - 1)
             with m.If(taken):
                 m.d.sync += beat.eq(Mux(last, 0, beat + 1))
         m.d.comb += [

@@ -6,6 +6,7 @@ import enum
 import hashlib
 import json
 from importlib import metadata
+from typing import Any
 
 from ...golden import config as golden_config
 from ...golden.config import ThrottleConfig
@@ -13,6 +14,7 @@ from ...golden.formats import Fixed, Overflow, Rounding
 from ...golden.registers import CONSTANTS, COUNTER_BITS, FLAGS, MEANINGS
 from ..scalar.clamp import Source
 from ..scalar.decide import OnStill, control_words
+from .layout import SCALE_BITS, elements_bits
 from .registers import Access, Field, Register, RegisterMap
 
 __all__ = ["FRAMES", "INTERRUPTS", "MAGIC", "MOST_BLOCKS", "digest", "interrupts", "throttle_map"]
@@ -62,6 +64,7 @@ INTERRUPT_BITS = {
     "memory_fault": 7,
     "step_overflow": 8,
     "blocks_frame": 9,
+    "layout": 10,
 }
 """The bits of the interrupt's sources; that of ``memory_fault`` is 6 in a unit without a watchdog."""
 
@@ -102,8 +105,12 @@ def interrupts(config: ThrottleConfig, frames: str = "drop") -> dict[str, str]:
         told["memory_fault"] = "a step ended with this flag up"
     if checks_blocks(config, frames):
         told["blocks_frame"] = "a list of blocks ended early or late, and was dropped"
+    if config.segments:
+        told["layout"] = "an entry of the table of segments was refused, and nothing has changed"
     return told
 
+
+TABLE_OFFSET = 0x60
 
 WATCHDOG_OFFSET = 0x1E0
 
@@ -146,14 +153,14 @@ def throttle_map(config: ThrottleConfig, frames: str = "drop") -> RegisterMap:
         registers.append(Register(name=name, offset=offset, access=access, fields=fields, doc=doc))
         offset += 4 * registers[-1].words
 
-    def one(name: str, access: Access, width: int, doc: str, reset: int = 0, signed: bool = False) -> None:
-        add(name, access, Field(width=width, reset=reset, signed=signed), doc=doc)
+    def one(name: str, access: Access, width: int, doc: str, reset: int = 0, **more: Any) -> None:
+        add(name, access, Field(width=width, reset=reset, **more), doc=doc)
 
-    def scalar(name: str, access: Access, doc: str, value: tuple[int, int] = (0, 0)) -> None:
+    def scalar(name: str, access: Access, doc: str, value: tuple[int, int] = (0, 0), restarts: bool = False) -> None:
         place = offset
-        one(f"{name}_m", access, m, f"{doc}: the mantissa m of m * 2**e", value[0])
+        one(f"{name}_m", access, m, f"{doc}: the mantissa m of m * 2**e", value[0], restarts=restarts)
         at(place + 8)
-        one(f"{name}_e", access, e, f"{doc}: the exponent e", value[1], signed=True)
+        one(f"{name}_e", access, e, f"{doc}: the exponent e", value[1], signed=True, restarts=restarts)
 
     major, minor, patch = (int(part) for part in metadata.version("kappa-rtl").split(".")[:3])
     one("id", Access.CONSTANT, 32, "`KAPA` in ASCII: a throttle unit answers here", MAGIC)
@@ -218,6 +225,9 @@ def throttle_map(config: ThrottleConfig, frames: str = "drop") -> RegisterMap:
     words = control_words(config)
     flags = (*FLAGS, "memory_fault") if config.parity else FLAGS
     at(0x40)
+    kept = "with what was written kept"
+    if config.segments:
+        kept += ", but for the layout, which is the configuration's with its `still_norm`"
     add(
         *("control", Access.RW),
         Field(name="run", lsb=0, restarts=True, doc="a new step's gradient is accepted; a step that has begun ends in any case"),
@@ -232,7 +242,8 @@ def throttle_map(config: ThrottleConfig, frames: str = "drop") -> RegisterMap:
     add(
         *("command", Access.W1S),
         Field(name="clear", doc="zero all counters, flags and the run of still steps; a step that is under way ends first"),
-        Field(name="reset", lsb=1, doc="the unit of a first step, at once and whatever it is doing, with what was written kept"),
+        Field(name="reset", lsb=1, doc=f"the unit of a first step, at once and whatever it is doing, {kept}"),
+        *([Field(name="layout", lsb=2, doc="the entry in `layout` goes into the table")] if config.segments else []),
         doc="reads 1 until it was done; after `clear` the registers of the last step stay as they are",
     )
     add(
@@ -241,10 +252,15 @@ def throttle_map(config: ThrottleConfig, frames: str = "drop") -> RegisterMap:
         Field(name="still", lsb=1, doc="the last step was still: the one before it moved no weight"),
         Field(name="leaving", lsb=2, doc="what a `reset` left on an output stream has not been taken"),
         *(
+            [Field(name="layout", lsb=3, doc="the table is written in part: no beat of a vector is taken, and no step begins")]
+            if config.segments
+            else []
+        ),
+        *(
             Field(name=name, lsb=FLAG_BITS[name], doc=f"{MEANINGS[name]}; sticky until cleared")
             for name in sorted(flags, key=FLAG_BITS.__getitem__)
         ),
-        doc="all but `busy` and `leaving` as the last step left them",
+        doc=f"all but `busy`{', `leaving` and `layout`' if config.segments else ' and `leaving`'} as the last step left them",
     )
     one(
         "steps", Access.RO, 32, "steps since reset, modulo 2**32; the same before and after: what was read between is of one step"
@@ -259,11 +275,32 @@ def throttle_map(config: ThrottleConfig, frames: str = "drop") -> RegisterMap:
         bits = MOST_BLOCKS.bit_length()
         one("blocks", Access.RW, bits, "energies in a list on `s_axis_blocks`, from the next list on; 0: any number, unchecked")
 
+    if config.segments:
+        at(TABLE_OFFSET)
+        add(
+            *("table", Access.CONSTANT),
+            Field(name="entries", lsb=0, width=8, reset=config.entries, doc="segments that it holds at most"),
+            Field(name="scale_max", lsb=8, width=8, reset=config.scale_max, doc="of a segment"),
+            doc="of segments",
+        )
+        at(TABLE_OFFSET + 8)
+        one("capacity", Access.CONSTANT, max(32, config.room.bit_length()), "elements of all segments at most", config.room)
+        at(TABLE_OFFSET + 0x10)
+        add(
+            *("layout", Access.RW),
+            Field(name="scale", lsb=0, width=SCALE_BITS, doc="bits by which its grids are finer"),
+            Field(name="elements", lsb=SCALE_BITS, width=elements_bits(config), doc="0: not in use, as all behind it"),
+            doc="an entry of the table, which `command.layout` puts behind those before it, right after a reset",
+        )
+        at(TABLE_OFFSET + 0x18)
+        one("beats", Access.RO, config.words.bit_length(), "of a vector, as the table says", config.beats)
+
     # Room for the widest configuration, so that offsets are the same for all of them.
     for i, name in enumerate(CONSTANTS):
         at(0x80 + 0x10 * i)
         doc = "acts from the step after the next end of a step" if name == "eps" else "acts from the next step on"
-        scalar(name, Access.RW, f"constant {name}, {doc}", config.constants[name])
+        follows = bool(config.segments) and name == "still_norm"
+        scalar(name, Access.RW, f"constant {name}, {doc}", config.constants[name], follows)
 
     for i, (name, width) in enumerate((("A", config.widths.gradient_energy), ("B", config.widths.motion_energy))):
         at(0x140 + 0x10 * i)

@@ -15,6 +15,7 @@ from ..units.ports import shared_bits, vector
 from ..units.throttle import Throttle
 from .file import structure
 from .frames import beats_of
+from .layout import Layout
 from .map import INTERRUPTS
 from .registers import WORD, Access, RegisterMap, field_bits
 
@@ -44,7 +45,8 @@ class Steps(wiring.Component):
     """The core with what starts its steps, holds its constants steady and publishes its registers.
 
     Ports: ``gradient`` and ``weights``, vectors in frames; ``updated``, what leaves; ``left``, all beats of it have; ``holds``,
-    the last beat of the weights is to wait; streams of numbers; ``stored``, ``values``, ``raised`` and ``carried_out`` as
+    the last beat of the weights is to wait; with segments those of :class:`~kappa_rtl.hw.bus.layout.Layout` that are of frames;
+    streams of numbers; ``stored``, ``values``, ``raised`` and ``carried_out`` as
     :class:`~kappa_rtl.hw.bus.file.RegisterFile` has them, and the flags that are pins.
 
     Reset: a unit that has taken no step.
@@ -68,6 +70,7 @@ class Steps(wiring.Component):
                 "learning_dead": Out(1),
             }
             | ({"watchdog": Out(1)} if config.watchdog else {})
+            | ({"comes": In(1), "beats": Out(range(config.words + 1)), "shut": Out(1)} if config.segments else {})
             | {name: (Out if out else In)(stream.Signature(bits)) for name, (out, bits) in numbers(config).items()}
         )
 
@@ -106,8 +109,27 @@ class Steps(wiring.Component):
         clears = Signal()  # should a step begin meanwhile, its first beat has not passed the stages before the core
         m.d.sync += clears.eq(clear & ~busy & ~clears)
         m.d.comb += [core.clear.eq(clears), self.carried_out.command.clear.eq(clears)]
+        if self.config.segments:
+            self._lay_out(m)
         self._publish(m, busy, ends)
         return m
+
+    def _lay_out(self, m: Module) -> None:
+        """The table of segments, as the host writes it."""
+        m.submodules.layout = layout = Layout(self.config)
+        wiring.connect(m, layout.entries, self.core.layout)
+        m.d.comb += [
+            layout.entry.elements.eq(self.stored.layout.elements),
+            layout.entry.scale.eq(self.stored.layout.scale),
+            layout.asked.eq(self.stored.command.layout),
+            layout.comes.eq(self.comes),
+            self.carried_out.command.layout.eq(layout.done),
+            self.raised.irq_status.layout.eq(layout.refused),
+            self.values.status.layout.eq(layout.partial),
+            self.values.beats.value.eq(layout.beats),
+            self.beats.eq(layout.beats),
+            self.shut.eq(layout.shut),
+        ]
 
     def _vectors(self, m: Module, busy: Signal) -> Value:
         """The three streams of vectors; gives whether a step begins."""
@@ -133,7 +155,9 @@ class Steps(wiring.Component):
 
         out, updated = core.updated, self.updated
         last: Value = Const(1)
-        if config.beats > 1:
+        if config.segments:
+            last = core.core.update.o.payload.last
+        elif config.beats > 1:
             beat, last = Signal(range(config.beats), name="updated_beat"), Signal(name="updated_last")
             m.d.comb += last.eq(beat == config.beats - 1)
             with m.If(out.valid & out.ready):
@@ -141,11 +165,12 @@ class Steps(wiring.Component):
         m.d.comb += [updated.valid.eq(out.valid), out.ready.eq(updated.ready), updated.payload.last.eq(last)]
         step = field_bits(config.grids.weight.width)
         for lane in range(config.lanes):
+            keeps = (~last) if lane >= config.tail else Const(1)
+            if config.segments:
+                keeps = ~core.core.update.o.payload.outside[lane]
             m.d.comb += [
                 updated.payload.data.word_select(lane, step).eq(out.payload.weight[lane]),
-                updated.payload.keep.word_select(lane, step // 8).eq(
-                    ((~last) if lane >= config.tail else Const(1)).replicate(step // 8)
-                ),
+                updated.payload.keep.word_select(lane, step // 8).eq(keeps.replicate(step // 8)),
             ]
         return begins
 

@@ -31,8 +31,8 @@ DECERR if not. Offsets are the same for every configuration; in the words that a
 | `w1c` | an event: the unit sets it, writing one clears it; if both happen at once it stays set |
 | `w1s` | a command: writing one asks for it, it reads one until it was done |
 
-The registers from `A` on, and `status` but for `busy` and `leaving`, are those of the last step that ended, all at once; a
-clear leaves them as they are, and a reset takes them back to zero.
+The registers from `A` on, and `status` but for `busy`, `leaving` and `layout`, are those of the last step that ended, all at
+once; a clear leaves them as they are, and a reset takes them back to zero.
 """
 
 
@@ -62,7 +62,7 @@ What a program has to do:
   processors, bridges and DMAs drop them: what matters is read back.
 - Hold each vector as an array of {prefix}_GRADIENT_TYPE and so on, of _LENGTH elements: a vector goes in whole beats, and the
   elements beyond {prefix}_ELEMENTS_RESET fill the last one. They are ignored on the way in and zero on the way out.
-- Move _BYTES bytes, no more and no less, in the order in which they lie. TLAST belongs on the last beat.
+{segments}- Move _BYTES bytes, no more and no less, in the order in which they lie. TLAST belongs on the last beat.
 - Arm the receiver of the updated weights before the weights are sent, in each step anew: they leave while the weights come in.
 - Where memory is cached: write the cache lines of gradient and weights back before they are sent; drop those of the updated
   weights before the receiver is armed, and again before they are read. Let no other variable share their lines.
@@ -71,6 +71,17 @@ What a program has to do:
   frame, of any length, and drop it. Then set run in control again, and send gradient and weights anew, as for a first step.\
 """
 """The comment that begins a header."""
+
+SEGMENTED = """\
+- Each segment begins on a beat of its own, and zeros fill its last one: _LENGTH, _BYTES and _BEATS are of {prefix}_SEGMENTS,
+  elements and scale of each, which the unit has after a reset.
+- For other segments: stop the senders, and write {prefix}_COMMAND_RESET_MASK to command. Then, for each of
+  {prefix}_TABLE_ENTRIES_RESET entries, those not in use with no elements: write it to the register layout, then
+  {prefix}_COMMAND_LAYOUT_MASK to command, and read that until the bit is 0. Write still_norm_m and still_norm_e, the root of the
+  sum of N_k * (half an ulp of segment k)**2. See that {prefix}_IRQ_STATUS_LAYOUT_MASK is down in irq_status, and
+  {prefix}_STATUS_LAYOUT_MASK in status; the register beats then has the beats of a vector.
+"""
+"""What it says to a program of a unit with segments."""
 
 
 def c_header(config: ThrottleConfig, registers: RegisterMap, name: str) -> str:
@@ -83,7 +94,8 @@ def c_header(config: ThrottleConfig, registers: RegisterMap, name: str) -> str:
     guard = f"{prefix}_REGISTERS_H"
     version = metadata.version("kappa-rtl")
     lines = [f"/* Registers of {name}: made by kappa-rtl {version}; the page beside this file describes them.", ""]
-    lines += [*PROGRAM.format(prefix=prefix, check=check).splitlines(), "*/"]
+    segments = SEGMENTED.format(prefix=prefix) if config.segments else ""
+    lines += [*PROGRAM.format(prefix=prefix, check=check, segments=segments).splitlines(), "*/"]
     lines += [f"#ifndef {guard}", f"#define {guard}", "", "#include <stdint.h>"]
 
     def define(macro: str, value: str) -> None:
@@ -95,6 +107,9 @@ def c_header(config: ThrottleConfig, registers: RegisterMap, name: str) -> str:
         numbers = {"length": about.length, "bytes": about.bytes, "beats": about.beats, "lanes": about.lanes}
         for macro, number in (numbers | {"field_bits": about.field_bits, "element_bits": about.grid.width}).items():
             define(f"{vector}_{macro}", f"{number}u")
+    if config.segments:
+        lines += ["", "/* elements and scale of each segment, to initialise an array of such pairs */"]
+        define("segments", "{" + ", ".join(f"{{{one.elements}u, {one.scale}u}}" for one in config.segments) + "}")
     lines.append("")
     define("span", f"{1 << ADDRESS_BITS:#x}u /* bytes of the address space */")
     for r in registers:
@@ -183,9 +198,11 @@ def python_driver(config: ThrottleConfig, registers: RegisterMap, name: str) -> 
         for register, fields in expected(registers).items()
     ]
     holds = [
-        f'    "{vector}": Vector({v.elements}, {v.length}, {v.grid.width}, {v.grid.fraction_bits}, "int{v.field_bits}"),'
+        f'    "{vector}": Vector({v.grid.width}, {v.grid.fraction_bits}, "int{v.field_bits}"),'
         for vector, v in vectors(config).items()
     ]
+    segments = [f"    ({one.elements}, {one.scale}),  # {one.name!r}" for one in config.segments]
+    table = (config.entries, config.scale_max, config.room) if config.segments else (0, 0, config.elements)
     names = [r.name for r in registers]
     text = DRIVER.read_text()
     for mark, body in {
@@ -196,12 +213,15 @@ def python_driver(config: ThrottleConfig, registers: RegisterMap, name: str) -> 
         "VECTORS": "\n".join(holds),
         "REGISTERS": "\n".join(rows),
         "CHOICES": "\n".join(values),
+        "LANES": str(config.lanes),
+        "TABLE": ", ".join(map(str, table)),
         "ETA_MAX": f'"{config.eta_max}"',
         "RATED": ", ".join(f'"{name}": ("{of}", {power})' for name, (of, power) in rated(config).items()),
         "CONSTANTS": repr(CONSTANTS).replace("'", '"'),
         "COUNTERS": repr(tuple(n for n in counters(every_rail=True) if n in names)).replace("'", '"'),
         "WATCHDOG": repr(tuple(n for n in names if n == "watchdog" or n.startswith("watchdog_step"))).replace("'", '"'),
         "FLAGS": repr(FLAGS).replace("'", '"'),
+        "SEGMENTS": "\n".join(segments or [f"    ({config.elements}, 0),"]),  # last, as names are the user's
     }.items():
         text = text.replace(f"@{mark}@", body)
     return text

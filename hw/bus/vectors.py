@@ -18,14 +18,11 @@ class Vector(NamedTuple):
     grid: Fixed
     elements: int
     lanes: int
-
-    @property
-    def beats(self) -> int:
-        return -(-self.elements // self.lanes)
+    beats: int
 
     @property
     def length(self) -> int:
-        """Elements with those that fill the last beat."""
+        """Elements with those that fill the last beat, of each segment."""
         return self.beats * self.lanes
 
     @property
@@ -46,4 +43,4 @@ def vectors(config: ThrottleConfig) -> dict[str, Vector]:
         "weights": ("s_axis_weights", grids.weight),
         "updated": ("m_axis_updated", grids.weight),
     }
-    return {name: Vector(port, grid, config.elements, config.lanes) for name, (port, grid) in of.items()}
+    return {name: Vector(port, grid, config.elements, config.lanes, config.beats) for name, (port, grid) in of.items()}

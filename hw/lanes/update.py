@@ -41,7 +41,7 @@ class Update(wiring.Component):
     ``o.valid``: for logic that shall not wait for what all lanes wait for.
 
     With segments a beat brings ``outside``, the lanes beyond its segment, which give zeros in the place of those beyond the tail;
-    and ``shift``, which goes through unchanged.
+    both this and ``shift`` go through unchanged.
 
     Latency: :attr:`latency` cycles. Throughput: a beat a cycle. Reset: empty, the generators at their seeds.
     """
@@ -78,7 +78,7 @@ class Update(wiring.Component):
                             }
                             | ({"overflowed": flags} if self.hides else {})
                             | ({"word": vector(self.word)} if joins else {})
-                            | ({"shift": tags["shift"]} if tags else {})
+                            | tags
                         )
                     )
                 ),
@@ -131,15 +131,17 @@ class Update(wiring.Component):
         if config.segments:
             outside = [Signal(config.lanes, name=f"outside{i}", reset_less=True) for i in range(self.latency - 1)]
             shifts = [Signal.like(self.i.payload.shift, name=f"shift{i}", reset_less=True) for i in range(self.latency)]
+            leaves = Signal(config.lanes, name="outside_leaves", reset_less=True)
             with m.If(advance):
                 m.d.sync += [
                     Cat(outside).eq(Cat(self.i.payload.outside, outside)),
+                    leaves.eq(outside[-1]),
                     Cat(shifts).eq(Cat(self.i.payload.shift, shifts)),
                 ]
             if self.joins:
                 with m.If(self.idle):
                     m.d.sync += Cat(outside).eq(0)
-            m.d.comb += self.o.payload.shift.eq(shifts[-1])
+            m.d.comb += [self.o.payload.shift.eq(shifts[-1]), self.o.payload.outside.eq(leaves)]
 
         for lane in range(config.lanes):
             out, advance = self.o.payload, advances[lane // 2]

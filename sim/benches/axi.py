@@ -13,13 +13,17 @@ from cocotb.triggers import with_timeout
 from cocotbext.axi import AxiResp
 
 from ...golden.config import EmaStart, OnStill, Source, ThrottleConfig
+from ...hw.bus.axi import AxiThrottle
 from ...hw.bus.registers import Access, Register
 from ...hw.bus.text import python_driver
 from ..testbench.bank import paces, rate_off_the_grid
 from ..testbench.host import PHASES, Host, hosts
 from ..testbench.host import component as component
 from .axi_bus import *  # noqa: F403  all tests of the bus and of frames: they run with those below, on the same simulation
+from .axi_bus import restarted
 from .axi_frames import *  # noqa: F403
+from .axi_layout import *  # noqa: F403
+from .axi_layout import some_layout
 
 
 def laws(config: ThrottleConfig) -> Iterator[ThrottleConfig]:
@@ -60,34 +64,43 @@ async def the_promised_cycles(dut: Any) -> None:
     for host in hosts(dut):
         host.probing = 0
         await host.reset()
-        await host.set("irq_enable", done=1)
-        records = [host.send() for _ in range(3)]
-        cocotb.start_soon(host.set("control", run=1))
-        begun: list[int] = []
-        ended: list[int] = []
-        cycle = beats = before = 0
-        while len(ended) < 3:
-            await dut.clk.falling_edge
-            if host.wire("s_axis_gradient_tvalid") & host.wire("s_axis_gradient_tready"):
-                if beats % host.config.beats == 0:
-                    begun.append(cycle)
-                beats += 1
-            if host.wire("irq") and not before:
-                ended.append(cycle)
-                cocotb.start_soon(host.write(host.map["irq_status"].offset, 1))
-            cycle, before = cycle + 1, host.wire("irq")
-        for record in records:
-            await host.receive(record)
-        await host.compare(records[-1])
-        # A buffer takes the next frame while the step is under way: only the first one has nothing before it.
-        timed = zip(begun, ended, strict=True) if host.unit.frames == "check" else [(begun[0], ended[0])]
-        most = max(end - start for start, end in timed)
-        assert most <= host.unit.step_cycles, f"{host.bench.where}{most} cycles a step, {host.unit.step_cycles} promised"
-        if host.unit.frames == "check":
-            overlaps = [start for start, end in zip(begun[1:], ended, strict=False) if start < end]
-            assert not overlaps, f"{host.bench.where}steps must not begin before the one before ended, as in cycles {overlaps}"
-        apart = max(later - earlier for earlier, later in itertools.pairwise(ended))
-        assert apart <= host.unit.period_cycles, f"{host.bench.where}steps end {apart} cycles apart"
+        await timed(host, host.unit)
+        for _ in range(3 * bool(host.config.segments)):
+            await host.reset()
+            await host.layout(some_layout(host))
+            await timed(host, AxiThrottle(host.config, host.unit.frames))
+
+
+async def timed(host: Host, promised: AxiThrottle) -> None:
+    """Three steps, against what a unit of this layout promises."""
+    await host.set("irq_enable", done=1)
+    records = [host.send() for _ in range(3)]
+    cocotb.start_soon(host.set("control", run=1))
+    begun: list[int] = []
+    ended: list[int] = []
+    cycle = beats = before = 0
+    while len(ended) < 3:
+        await host.dut.clk.falling_edge
+        if host.wire("s_axis_gradient_tvalid") & host.wire("s_axis_gradient_tready"):
+            if beats % host.config.beats == 0:
+                begun.append(cycle)
+            beats += 1
+        if host.wire("irq") and not before:
+            ended.append(cycle)
+            cocotb.start_soon(host.write(host.map["irq_status"].offset, 1))
+        cycle, before = cycle + 1, host.wire("irq")
+    for record in records:
+        await host.receive(record)
+    await host.compare(records[-1])
+    # A buffer takes the next frame while the step is under way: only the first one has nothing before it.
+    timed = zip(begun, ended, strict=True) if host.unit.frames == "check" else [(begun[0], ended[0])]
+    most = max(end - start for start, end in timed)
+    assert most <= promised.step_cycles, f"{host.bench.where}{most} cycles a step, {promised.step_cycles} promised"
+    if host.unit.frames == "check":
+        overlaps = [start for start, end in zip(begun[1:], ended, strict=False) if start < end]
+        assert not overlaps, f"{host.bench.where}steps must not begin before the one before ended, as in cycles {overlaps}"
+    apart = max(later - earlier for earlier, later in itertools.pairwise(ended))
+    assert apart <= promised.period_cycles, f"{host.bench.where}steps end {apart} cycles apart"
 
 
 @cocotb.test
@@ -360,8 +373,10 @@ async def reset_by_command(dut: Any) -> None:
             assert leaving >= host.wire("m_axis_updated_tvalid"), f"{host.bench.where}{phase}: what is offered leaves"
             for register in host.map:
                 found, want = await host.word(register), written.get(register.name, register.reset)
-                if register.name in ("control", "status"):
-                    want = want & ~1 if register.name == "control" else leaving << 2
+                if register.access is Access.RW:
+                    want = restarted(register, want)
+                if register.name == "status":
+                    want = leaving << 2
                 assert found == want, f"{host.bench.where}{phase}: {register.name} must be {want:#x}, not {found:#x}"
             for port in ("irq", "learning_dead"):
                 assert host.wire(port) == 0, f"{host.bench.where}{port} must be low after a reset"

@@ -14,6 +14,7 @@ from ...hw.bus.registers import WORD, Access
 from ..testbench.host import Host, hosts
 from ..testbench.host import component as component
 from .axi_bus import as_read
+from .axi_layout import some_layout
 
 PERIODS = (50, 34, 22, 14, 10, 6, 4, 2)
 """Of the bus's clock in nanoseconds; the unit's has 10."""
@@ -72,6 +73,8 @@ async def registers_and_steps(dut: Any) -> None:
             for register in targets:
                 for i in range(register.words):
                     await host.write(register.offset + 4 * i, register.reset >> WORD * i & 0xFFFFFFFF)
+            if host.config.segments:
+                await host.layout(some_layout(host))
             await host.set("control", run=1)
             for _ in range(2):
                 await host.step()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import cocotb
@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from ...golden.config import ThrottleConfig
 from ...golden.registers import FLAGS
+from ...golden.segments import Segment, in_beats
 from ...golden.throttle import Throttle as GoldenThrottle
+from ...golden.throttle import laid_out
 from ...hw.bus.axi import AxiThrottle
 from ...hw.bus.frames import FrameBuffer
 from ...hw.bus.registers import WORD, Access, Register, RegisterMap, field_bits
@@ -130,6 +132,7 @@ class Host:
         self._watches = [cocotb.start_soon(self._watched(self.dut.clk, [name for name in self.checkers if name not in apart]))]
         if apart:
             self._watches.append(cocotb.start_soon(self._watched(self.bus_clk, list(apart), probing=0)))
+        self.config = self.unit.config  # a reset takes the layout back too
         self.begin(self.config, weights)
 
     async def reset_bus(self, cycles: int) -> None:
@@ -140,6 +143,41 @@ class Host:
             for name in ("b", "r"):
                 self.checkers[name].forget()
         self.bus_reset[0].value = int(not self.bus_reset[1])
+
+    @property
+    def places(self) -> Codes:
+        """Where each element stands in a frame."""
+        config = self.config
+        return in_beats(config.segments, config.lanes) if config.segments else np.arange(config.elements)
+
+    async def entry(self, elements: int, scale: int) -> int:
+        """Write an entry of the table of segments; whether it was refused."""
+        await self.set("irq_status", layout=1)
+        await self.set("layout", elements=elements, scale=scale)
+        await self.set("command", layout=1)
+        while await self.get("command", "layout"):
+            pass
+        return await self.get("irq_status", "layout")
+
+    async def restart(self) -> None:
+        """A reset by command: the unit is the configuration's, but for what was written, and does not run."""
+        await self.set("command", reset=1)
+        self.config = self.unit.config
+        self.begin(self.config)
+
+    async def layout(self, segments: Sequence[Segment], *, restart: bool = True) -> None:
+        """Go on with another network on the same unit, which runs no longer."""
+        if restart:
+            await self.restart()
+        self.config = laid_out(self.unit.config, segments)
+        for elements, scale in [*((one.elements, one.scale) for one in segments), *[(0, 0)] * self.config.entries][
+            : self.config.entries
+        ]:
+            assert not await self.entry(elements, scale), f"{self.bench.where}{elements} elements of scale {scale} are refused"
+        assert await self.get("beats") == self.config.beats and not await self.get("status", "layout")
+        for part in ("m", "e"):
+            await self.set(f"still_norm_{part}", value=getattr(self.config.constants["still_norm"], part))
+        self.begin(self.config)
 
     def begin(self, law: ThrottleConfig, weights: Codes | None = None) -> None:
         """A golden unit that has taken no step, of a law."""
@@ -260,7 +298,7 @@ class Host:
         rng = np.random.default_rng(self.rng.getrandbits(32))
         words = rng.integers(0, 1 << bits, self.config.beats * self.config.lanes)
         mask = (1 << fmt.width) - 1
-        words[: codes.size] = (words[: codes.size] & ~mask) | (codes.astype(np.int64) & mask)
+        words[self.places] = (words[self.places] & ~mask) | (codes.astype(np.int64) & mask)
         return AxiStreamFrame((words & ((1 << bits) - 1)).astype(kind.replace("i", "u")).tobytes())
 
     def bad_frame(self, stream: str) -> AxiStreamFrame:
@@ -300,11 +338,12 @@ class Host:
         _, kind = self.types["weights"]
         size = int(kind[2:])
         assert len(frame.tdata) == size * self.config.beats * self.config.lanes, f"{self.bench.where}{len(frame.tdata)} bytes"
-        kept = size * self.config.elements
-        assert frame.tkeep == [1] * kept + [0] * (len(frame.tdata) - kept), f"{self.bench.where}TKEEP is {frame.tkeep}"
+        kept = np.isin(np.arange(self.config.beats * self.config.lanes), self.places)
+        assert frame.tkeep == np.repeat(kept, size).astype(int).tolist(), f"{self.bench.where}TKEEP is {frame.tkeep}"
         found = np.frombuffer(bytes(frame.tdata), kind)
-        assert not found[self.config.elements :].any(), f"{self.bench.where}the lanes beyond N must be zero"
-        different = np.flatnonzero(found[: self.config.elements] != record.theta)
+        assert not found[~kept].any(), f"{self.bench.where}the lanes beyond N must be zero"
+        found = found[self.places]
+        different = np.flatnonzero(found != record.theta)
         assert not different.size, f"{self.bench.where}step {record.step}, weight {different[0]}: {found} must be {record.theta}"
 
     def is_cut(self, frame: AxiStreamFrame, record: Any) -> None:
@@ -315,9 +354,9 @@ class Host:
         assert len(frame.tdata) % beat == 0 and len(frame.tdata) <= beat * self.config.beats
         whole = len(frame.tdata) == beat * self.config.beats and any(frame.tkeep[-beat:])
         found = np.frombuffer(bytes(frame.tdata if whole else frame.tdata[:-beat]), kind)
-        kept = min(found.size, self.config.elements)
         assert found.size, f"{self.bench.where}a frame must not begin with its end"
-        assert (found[:kept] == record.theta[:kept]).all(), f"{self.bench.where}{found} must begin as {record.theta}"
+        begun = found[self.places[self.places < found.size]]
+        assert (begun == record.theta[: begun.size]).all(), f"{self.bench.where}{found} must begin as {record.theta}"
         if not whole:
             assert not any(frame.tkeep[-beat:]) and not any(frame.tdata[-beat:]), f"{self.bench.where}the last beat must be empty"
 

@@ -18,7 +18,7 @@ from . import runner
 from .harness import Identity, Proof
 
 STEMS = ["rounding", "random", "update", "norm", "cells", "sqrt", "divider", "scalar", "programs"]
-STEMS += ["segments", "watchdog", "memory", "axi", "frames", "crossing", "decide", "step"]
+STEMS += ["segments", "layout", "watchdog", "memory", "axi", "frames", "crossing", "decide", "step"]
 
 
 def proofs(words: list[str]) -> list[Proof | Identity]:

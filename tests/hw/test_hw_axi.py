@@ -37,6 +37,19 @@ DELAYED = UNITS["l3"] | {"delay": 1, "watchdog": ["learning_dead"], "update": "S
 INTENDED = UNITS["l3"] | {"motion": "intended", "step_bits": 8, "population": 11}
 PROJECTION = UNITS["l3"] | {"source": "projection", "step_bits": 8}
 CHECKED = UNITS["l3"] | {"frames": "check"}
+TABLE = SMALL | {"step_bits": 8, "lanes": 3, "capacity": 19, "entries": 5, "gradient": "SQ1.4"}
+TABLE |= {"segments": [{"elements": 5, "scale": 1}, {"elements": 3, "scale": 7}, {"elements": 1}]}
+SEGMENTED = {
+    "table": TABLE,
+    "checked": TABLE | {"frames": "check", "update": "SQ0.6,floor,saturate_symmetric"},
+    # Of many beats, with random numbers and residuals.
+    "long": TABLE
+    | {"lanes": 4, "capacity": 300, "entries": 3, "scale_max": 5, "exponent_bits": 7, "residual_bits": 2}
+    | {"segments": [{"elements": 9, "scale": 5}, {"elements": 30}], "update": "SQ1.7,stochastic,saturate"},
+    "one": TABLE | {"lanes": 1, "capacity": 3, "entries": 1, "scale_max": 0, "segments": [{"elements": 3}]},
+}
+LAYOUTS = "another_layout|refused|after_a_beat|half_a_table|does_not_wait|the_driver_lays_out"
+"""The tests that are of segments alone."""
 
 
 @pytest.mark.parametrize("unit", ["l3", pytest.param("l4", marks=[pytest.mark.slow, pytest.mark.ci])])
@@ -60,7 +73,9 @@ def test_axi_icarus() -> None:
     ],
 )
 def test_two_clocks(simulator: str) -> None:
-    simulate("axi_clocks", {"l1": UNITS["l1"] | {"bus_clock": True}}, simulator=simulator, effort=EFFORT[simulator])
+    units = {"l1": UNITS["l1"], "table": SEGMENTED["table"]}
+    units = {name: unit | {"bus_clock": True} for name, unit in units.items()}
+    simulate("axi_clocks", units, simulator=simulator, effort=EFFORT[simulator])
 
 
 @pytest.mark.slow
@@ -68,7 +83,27 @@ def test_watchdog_and_one_pass() -> None:
     """Without the tests that hold a step up between its passes."""
     units = {"watched": WATCHED, "shard": SHARD, "delayed": DELAYED, "checked": WATCHED | CHECKED}
     units |= {"intended": INTENDED, "projection": PROJECTION}
-    simulate("axi", units, simulator="verilator", only="register|under_every_pace|watchdog|driver|promised|frames|by_command")
+    units |= {"watched_segments": TABLE | {"watchdog": ["gradient_floor", "norm_growth"], "gradient_floor": "0.25"}}
+    simulate(
+        "axi", units, simulator="verilator", only="register|under_every_pace|watchdog|driver|promised|frames|by_command|layout"
+    )
+
+
+def test_segments() -> None:
+    simulate("axi", {"table": SEGMENTED["table"]}, simulator="verilator", only=LAYOUTS, effort=0)
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_every_unit_with_segments() -> None:
+    """All tests, those of a unit without segments too."""
+    simulate("axi", SEGMENTED, simulator="verilator")
+
+
+@pytest.mark.slow
+@pytest.mark.icarus
+def test_segments_icarus() -> None:
+    simulate("axi", {"table": SEGMENTED["table"]}, simulator="icarus", only=LAYOUTS, effort=EFFORT["icarus"])
 
 
 @pytest.mark.slow
@@ -129,4 +164,52 @@ def test_every_fault_is_found(mutant: Mutant, tmp_path: Path) -> None:
     with pytest.raises(SimulationError, match=r"[1-9]\d* of \d+ tests failed"):
         simulate(
             "axi", {"l3": UNITS["l3"] | options}, simulator="verilator", verilog=faulty.to_verilog(Bank({"l3": component}), "axi")
+        )
+
+
+LAYOUT_FAULTS = [
+    Mutant("bus/layout.py", "m.d.sync += [entry.eq(self.entry), quotient", "m.d.comb += entry.eq(self.entry)\n                m.d.sync += [quotient", "what the host writes meanwhile is the entry", {"unit": "long"}),
+    Mutant("bus/layout.py", "fits = part >= lanes", "fits = part > lanes", "a full beat more makes two"),
+    Mutant("bus/layout.py", "+ quotient + rest.any())", "+ quotient)", "a beat that is not full does not count"),
+    Mutant("bus/layout.py", "Mux(count == 0, 0, beats)", "beats", "the beats of the table before are counted too"),
+    Mutant("bus/layout.py", "self.shut.eq(self.asked | self.partial)", "self.shut.eq(self.asked)", "beats come into half a table"),
+    Mutant("bus/layout.py", "begun.eq(begun | self.comes)", "begun.eq(self.comes)", "a table is changed under a run"),
+    Mutant("bus/layout.py", "~begun\n                    & (count != config.entries)", "~begun", "a whole table takes one more"),
+    Mutant("bus/layout.py", "& (entry.scale <= config.scale_max)", "& ~entry.scale[3:].any()", "a scale is too fine", {"unit": "long"}),
+    Mutant("bus/layout.py", "& ~entry.elements[bits:].any()", "& 1", "high bits of the elements are cut off"),
+    Mutant("bus/layout.py", "& (total <= config.room)", "& (total <= config.room + 1)", "an element more than there is room for"),
+    Mutant("bus/layout.py", "& Mux(used, ~ended, count != 0)", "& (used | (count != 0))", "a segment comes behind an entry that is not in use"),
+    Mutant("bus/layout.py", "& Mux(used, ~ended, count != 0)", "& (~used | ~ended)", "a table begins with an entry that is not in use"),
+    Mutant("bus/layout.py", "elements.eq(total),", "elements.eq(entry.elements),", "only the last two segments have to fit together"),
+    Mutant("bus/layout.py", "self.entries.valid.eq(sound)", "self.entries.valid.eq(1)", "an entry that is refused is in the table all the same"),
+    Mutant("bus/layout.py", "self.entries.payload.scale.eq(entry.scale)", "self.entries.payload.scale.eq(0)", "all segments have scale 0"),
+    Mutant("bus/layout.py", "self.refused.eq(~sound)", "self.refused.eq(0)", "nobody is told of a refusal"),
+    Mutant("bus/steps.py", "last = core.core.update.o.payload.last", "last = core.core.update.o.payload.outside.any()", "the end of a frame is that of a segment"),
+    Mutant("bus/steps.py", "keeps = ~core.core.update.o.payload.outside[lane]", "keeps = (~last) if lane >= config.tail else Const(1)", "TKEEP is that of the configuration"),
+    Mutant("bus/frames.py", "self.length if self.variable else beat", "self.beats if self.variable else beat", "a frame has the most beats", {"unit": "checked"}),
+    Mutant("bus/axi.py", "frames.length.eq(self.steps.beats)", "frames.length.eq(self.config.beats)", "frames are as long as the configuration says"),
+    Mutant("bus/axi.py", "port.valid.eq(own & ~shuts)", "port.valid.eq(own)", "a beat enters that its sender still offers"),
+    Mutant("bus/axi.py", 'getattr(self, f"{prefix}_tready").eq(ready & ~shuts)', 'getattr(self, f"{prefix}_tready").eq(ready)', "a beat is lost before half a table"),
+    Mutant("bus/axi.py", "m.d.comb += steps.comes.eq(Cat(came).any())", "m.d.comb += steps.comes.eq(came[1])", "a gradient that came does not count", {"unit": "checked"}),
+    Mutant("bus/map.py", "config.constants[name], follows)", "config.constants[name])", "a reset keeps the constant of another layout"),
+    Mutant("lanes/update.py", "leaves.eq(outside[-1]),", "leaves.eq(outside[-2]),", "TKEEP is that of the beat behind"),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", LAYOUT_FAULTS, ids=lambda mutant: mutant.what.replace(" ", "_"))
+def test_every_fault_of_a_layout_is_found(mutant: Mutant, tmp_path: Path) -> None:
+    unit = mutant.options.get("unit", "table")
+    name = f"layout_mutant_{LAYOUT_FAULTS.index(mutant)}"
+    faulty = generator(mutant, tmp_path / name)
+    table = {key: value for key, value in SEGMENTED[unit].items() if key != "frames"}
+    frames = str(SEGMENTED[unit].get("frames", "drop"))
+    component = importlib.import_module(f"{name}.hw.bus.axi").AxiThrottle(ThrottleConfig.from_table(table), frames)
+    with pytest.raises(SimulationError, match=r"[1-9]\d* of \d+ tests failed"):
+        simulate(
+            "axi",
+            {unit: SEGMENTED[unit]},
+            simulator="verilator",
+            only=LAYOUTS,
+            verilog=faulty.to_verilog(Bank({unit: component}), "axi"),
         )

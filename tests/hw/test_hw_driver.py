@@ -8,19 +8,24 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from test_export import BRIEF, REAL, SMALL, every_config
+from test_export import BRIEF, OPTIONS, REAL, SMALL, every_config
 from test_hw_registers import Memory
 
 from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.golden.rounding import on_grid, quantise, values
+from kappa_rtl.golden.segments import Segment, in_beats, scales
+from kappa_rtl.golden.throttle import laid_out
 from kappa_rtl.hw.bus.map import digest, throttle_map
 from kappa_rtl.hw.bus.registers import Access, RegisterMap
 from kappa_rtl.hw.bus.text import c_header, class_name, expected_words, python_driver
+
+SEGMENTED = OPTIONS["segments"]
 
 needs_cc = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler as cc")
 
@@ -234,40 +239,135 @@ DRIVER_FAULTS = [
     ("numpy.clip(numpy.rint(scaled), low, high)", "numpy.rint(scaled)"),
     ("low, high = -(1 << about.bits - 1), ", "low, high = 1 - (1 << about.bits - 1), "),
     ('given.astype("float64"), about.fraction_bits', 'given.astype("float32"), about.fraction_bits'),
-    ("numpy.zeros(about.length, about.dtype)", "numpy.ones(about.length, about.dtype)"),
-    ("numpy.zeros(about.length, about.dtype)", "numpy.zeros(about.elements, about.dtype)"),
-    ('.astype("float64"), -about.fraction_bits)', '.astype("float64"), 1 - about.fraction_bits)'),
+    ("numpy.zeros(self._length, about.dtype)", "numpy.ones(self._length, about.dtype)"),
+    ("numpy.zeros(self._length, about.dtype)", "numpy.zeros(places.size, about.dtype)"),
+    ("-(about.fraction_bits + scales)", "1 - (about.fraction_bits + scales)"),
+    ("-(about.fraction_bits + scales)", "-about.fraction_bits"),
+    ("about.fraction_bits + scales)\n", "about.fraction_bits)\n"),
+    ("first += -(-elements // LANES) * LANES", "first += elements"),
+    ("found = given if given.shape == places.shape else given[places]", "found = given[: places.size]"),
     ("given.dtype == numpy.dtype(about.dtype) and", "False and"),
 ]
 
 
 @pytest.mark.parametrize(("right", "wrong"), DRIVER_FAULTS)
 def test_a_fault_of_the_codes_is_seen(right: str, wrong: str) -> None:
-    text = python_driver(SMALL, throttle_map(SMALL), "unit")
+    config = laid_out(SEGMENTED, [Segment(5, 3), Segment(7)])  # whose first segment ends within a beat
+    text = python_driver(config, throttle_map(config), "unit")
     assert right in text
     made: dict[str, Any] = {"__name__": "driver"}
     exec(text.replace(right, wrong, 1), made)
-    memory = memory_of(SMALL)
-    with pytest.raises((AssertionError, ValueError)):
-        check_codes(made["Unit"](memory.read, memory.write), SMALL)
+    memory = memory_of(config)
+    with pytest.raises((AssertionError, ValueError, IndexError)):
+        check_codes(made["Unit"](memory.read, memory.write), config)
 
 
 def check_codes(unit: Any, config: ThrottleConfig) -> None:
-    """Values of every kind, of every vector, against the golden quantiser."""
+    """Values of every kind, of every vector, against the golden quantiser; a segment's on its own grid, in its own beats."""
     rng = np.random.default_rng(3)
+    finer = scales(config.segments) if config.segments else np.zeros(config.elements, np.int64)
+    places = in_beats(config.segments, config.lanes) if config.segments else np.arange(config.elements)
     for vector, grid in (("gradient", config.grids.gradient), ("weights", config.grids.weight), ("updated", config.grids.weight)):
         wild = rng.normal(0, 2 * abs(grid.rails[0]) * float(grid.ulp), config.elements)
         ties = np.array([0.5, 1.5, -2.5, np.nextafter(0.5, 1)])[: config.elements]  # and what is none by a hair
         wild[: len(ties)] = ties * float(grid.ulp)
-        codes = unit.codes(vector, wild, nearest=True)
+        codes = unit.codes(vector, np.ldexp(wild, -finer), nearest=True)
         assert codes.dtype == unit.buffer(vector).dtype == np.dtype(f"int{8 * codes.itemsize}")
         assert codes.shape == unit.buffer(vector).shape == (config.beats * config.lanes,)
-        assert (codes[: config.elements] == quantise(wild, grid)).all() and not codes[config.elements :].any()
-        exact = values(codes[: config.elements], grid)
-        assert (unit.values(vector, codes) == exact).all()
-        for given in (exact, codes[: config.elements], list(exact), exact.astype(object).astype(float)):
+        own = codes[places]
+        assert (own == quantise(wild, grid)).all() and not np.delete(codes, places).any()
+        exact = np.ldexp(values(own, grid), -finer)
+        assert (unit.values(vector, codes) == exact).all() and (unit.values(vector, own) == exact).all()
+        for given in (exact, own, list(exact), exact.astype(object).astype(float)):
             again = unit.codes(vector, given)
-            assert (again == codes).all() and (again[: config.elements] == on_grid(given, grid)).all()
+            assert (again == codes).all() and (again[places] == on_grid(np.ldexp(exact, finer), grid)).all()
+
+
+class Table(Memory):
+    """A bus with a unit behind it that takes any table of segments, of as many beats as the host says."""
+
+    def __init__(self, config: ThrottleConfig) -> None:
+        self.registers = throttle_map(config)
+        super().__init__(self.registers)
+        self.config, self.entries, self.writes = config, list[tuple[int, int]](), 0
+
+    def write(self, offset: int, word: int) -> None:
+        self.writes += 1
+        if offset != self.registers["command"].offset:
+            super().write(offset, word)
+            return
+        if word & 2:
+            self.entries.clear()
+        if word & 4:
+            given = self.read(self.registers["layout"].offset)
+            self.entries.append((given >> 8, given & 0xFF))
+        if len(self.entries) == self.config.entries:
+            beats = sum(-(-elements // self.config.lanes) for elements, _ in self.entries)
+            self.words[self.registers["beats"].offset] = beats
+
+
+def test_a_driver_writes_another_layout() -> None:
+    """The whole table, its beats and the constant of it as golden has them, and vectors of it."""
+    memory = Table(SEGMENTED)
+    unit = made_for(SEGMENTED, memory)
+    rng = np.random.default_rng(5)
+    for _ in range(40):
+        count = int(rng.integers(1, SEGMENTED.entries + 1))
+        segments = [(int(rng.integers(1, 50 // count + 1)), int(rng.integers(0, 8))) for _ in range(count)]
+        other = laid_out(SEGMENTED, [Segment(*one) for one in segments])
+        unit.start()
+        unit.layout(segments)
+        assert memory.entries == segments + [(0, 0)] * (SEGMENTED.entries - count)
+        assert unit.segments == tuple(segments) and unit.scalar("still_norm") == other.constants["still_norm"]
+        check_codes(unit, other)
+    memory.words[memory.registers["beats"].offset] = SEGMENTED.beats
+    unit.reset()
+    check_codes(unit, SEGMENTED)
+
+
+def test_the_root_of_a_driver_is_the_golden_one() -> None:
+    """Of numbers of every size, of squares, and of what lies in the middle of two scalars or beside it."""
+    unit = made_for(SEGMENTED, memory_of(SEGMENTED))
+    bits = SEGMENTED.mantissa_bits
+    middles = [Fraction(2 * m + 1, 2) ** 2 for m in ((1 << bits) - 1, (1 << bits) - 2, 1 << bits - 1, (1 << bits - 1) + 1)]
+    beside = [middle + Fraction(sign, 1 << 40) for middle in middles for sign in (-1, 1)]
+    for value in (*middles, *beside, *map(Fraction, range(1, 300)), *(Fraction(k, 4**9) for k in range(1, 300))):
+        assert unit._nearest("still_norm", value, root=True) == SEGMENTED.scalar.constant(value, name="x", root=True), value
+
+
+@pytest.mark.parametrize(
+    ("segments", "rule"),
+    [
+        ([], "segments must be from 1 to entries = 4, not 0"),
+        ([(1, 0)] * 5, "segments must be from 1 to entries = 4, not 5"),
+        ([(1, 0), 7], r"segments\[1\] must be a pair \(elements, scale\), not 7"),
+        ([(1, 0), (2.0, 0)], r"segments\[1\] must be a pair \(elements, scale\), not \(2\.0, 0\)"),
+        ([(1, 0), (0, 0)], r"segments\[1\]\.elements must be at least 1, not 0"),
+        ([(1, 8)], r"segments\[0\]\.scale must be from 0 to 7, not 8"),
+        ([(1, -1)], r"segments\[0\]\.scale must be from 0 to 7, not -1"),
+        ([(30, 0), (21, 0)], "segments must have from 1 to capacity = 50 elements together, not 51"),
+    ],
+)
+def test_what_is_no_layout_is_refused(segments: Any, rule: str) -> None:
+    memory = Table(SEGMENTED)
+    unit = made_for(SEGMENTED, memory)
+    with pytest.raises(ValueError, match=rule):
+        unit.layout(segments)
+    assert not memory.writes and unit.segments == ((4, 3), (7, 0)), "nothing is written"
+    with pytest.raises(ValueError, match=r"segments must not be given to a unit that was made without them, not \[\(1, 0\)\]"):
+        made_for(SMALL, memory_of(SMALL)).layout([(1, 0)])
+
+
+def test_a_layout_that_is_not_taken_is_told() -> None:
+    memory = Table(SEGMENTED)
+    unit = made_for(SEGMENTED, memory)
+    memory.words[memory.registers["irq_status"].offset] = 1 << 10
+    with pytest.raises(RuntimeError, match="the table must be taken whole, which the unit refused"):
+        unit.layout([(3, 0)])
+    assert unit.segments == ((4, 3), (7, 0))
+    memory.words[memory.registers["command"].offset] = 4
+    with pytest.raises(RuntimeError, match=r"command\.layout must be 0 within 100 reads, not 1"):
+        unit.layout([(3, 0)])
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,7 @@ EVERYTHING = SMALL.replace(
     **{"parity": True, "watchdog": WATCHES, "gradient_floor": 0.1, "delay": 1, "every_rail": True},
     **{"residual_bits": 4, "update": "SQ1.9,stochastic", "motion": "applied"},
 )
-ON_A_BUS = {name: config for name, config in OPTIONS.items() if not config.segments}
-MAPS = {"small": SMALL, "real": REAL, "widest": WIDEST, "everything": EVERYTHING, **ON_A_BUS}
+MAPS = {"small": SMALL, "real": REAL, "widest": WIDEST, "everything": EVERYTHING, **OPTIONS}
 every_map = pytest.mark.parametrize("config", MAPS.values(), ids=MAPS)
 
 SPIRIT = "{http://www.spiritconsortium.org/XMLSchema/SPIRIT/1685-2009}"

@@ -103,6 +103,9 @@ def test_no_number_on_the_bus_moves() -> None:
     for name, bits in BITS.items():
         assert {f.name: f.lsb for f in registers[name].fields} == bits
     assert [registers[f"watchdog_step_{name}"].offset for name in WATCHES] == [0x1E8, 0x1EC, 0x1F0, 0x1F4]
+    table = throttle_map(OPTIONS["segments"])
+    for name, bit in {"status": 3, "irq_status": 10, "irq_enable": 10, "command": 2}.items():
+        assert [f.lsb for f in table[name].fields if f.name == "layout"] == [bit]
     (fault,) = (f for f in throttle_map(SMALL.replace(parity=True))["irq_status"].fields if f.name == "memory_fault")
     assert fault.lsb == 6, "without a watchdog"
 
@@ -115,6 +118,41 @@ def test_the_number_of_a_mode_is_that_of_its_grid() -> None:
             fields = {f.name: f.reset for f in modes.fields}
             assert fields["update_rounding"] == NUMBERS["rounding"][rounding.value]
             assert fields["update_overflow"] == NUMBERS["overflow"][overflow.value]
+
+
+def test_a_host_sees_what_fits_the_table() -> None:
+    """And no bit of an entry is cut off, so that one that is too large is seen to be."""
+    config = OPTIONS["segments"]
+    registers = throttle_map(config)
+    assert {r.name: r.offset for r in registers if 0x60 <= r.offset < 0x80} == {
+        **{"table": 0x60, "capacity": 0x68, "layout": 0x70, "beats": 0x78}
+    }
+    assert {f.name: f.reset for f in registers["table"].fields} == {"entries": 4, "scale_max": 7}
+    assert registers["capacity"].reset == 50 and registers["beats"].reset == config.beats == 3
+    for capacity, words in ((50, 1), ((1 << 24) - 1, 1), (1 << 24, 2), (1 << 32, 2)):
+        registers = throttle_map(config.replace(capacity=capacity))
+        assert [(f.name, f.lsb, f.width) for f in registers["layout"].fields] == [
+            *(("scale", 0, 8), ("elements", 8, 32 * words - 8)),
+        ]
+        assert registers["beats"].fields[0].width == config.replace(capacity=capacity).words.bit_length()
+    restarts = {r.name for r in registers if r.name != "control" and any(f.restarts for f in r.fields)}
+    assert restarts == {"still_norm_m", "still_norm_e"}, "of another layout"
+
+
+def test_a_program_is_told_of_the_segments() -> None:
+    """In the manifest, and in the header with the beats of each."""
+    config = OPTIONS["segments"]
+    text, manifest = export(config, bus="axi")
+    layout = manifest["layout"]
+    assert layout["registers"] == ["table", "capacity", "layout", "beats"] and "port" not in layout
+    assert (layout["entries"], layout["scale_max"], layout["elements_at_most"]) == (4, 7, 50)
+    assert [(s["elements"], s["scale"]) for s in manifest["registers"]["segments"]] == [(4, 3), (7, 0)]
+    assert manifest["latency"]["beats_per_pass"] == 3 and manifest["latency"]["elements_in_last_beat"] == 3
+    assert not any("layout" in name for name in declared(text, "throttle_axi"))
+    header = c_header(config, throttle_map(config), "unit")
+    for line in ("SEGMENTS {{4u, 3u}, {7u, 0u}}", "GRADIENT_LENGTH 12u", "GRADIENT_BEATS 3u", "TABLE_ENTRIES_RESET 0x4u"):
+        assert f"#define UNIT_{line}" in header
+    assert "For other segments" in header and "SEGMENTS" not in c_header(SMALL, throttle_map(SMALL), "unit")
 
 
 def test_what_a_counter_or_flag_means_is_said_once() -> None:

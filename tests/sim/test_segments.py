@@ -121,8 +121,6 @@ def test_refused() -> None:
     said = "segments must not be given with delay = 1, whose unit has no table of them, not 3"
     with pytest.raises(ValueError, match=exactly(said)):
         RtlThrottle(config.replace(delay=1), np.zeros(58))
-    with pytest.raises(ValueError, match=exactly("segments must not be given on a bus, whose frames are of one length, not 3")):
-        export(config, bus="axi")
     with pytest.raises(ValueError, match="segments must not be given with the weights on chip, whose unit has no table"):
         export(config, variant="engine")
     with pytest.raises(ValueError, match="parity must be false with segments, not True"):
