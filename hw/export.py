@@ -267,13 +267,14 @@ def _layout(config: ThrottleConfig, bus: str) -> dict[str, Any]:
     if bus:
         comment += (
             "write each of its entries, in order, those not in use with no elements, to the register `layout`, then one to "
-            "command.layout, which reads 1 until the entry was taken; and still_norm_m and still_norm_e for the new segments; "
+            "command.layout, which reads 1 until the entry was taken; "
         )
+        still = "and still_norm_m and still_norm_e"
     else:
-        comment += (
-            "write as many words as it has entries to the port, in order, those not in use with no elements, and "
-            "constants_still_norm for the new segments; "
-        )
+        comment += "write as many words as it has entries to the port, in order, those not in use with no elements; "
+        still = "and constants_still_norm"
+    if config.population is None:  # that of a shard is of all of them
+        comment += f"{still} for the new segments; "
     return {
         "comment": f"{comment}beats_per_pass and what follows from it are of this layout",
         **({"registers": ["table", "capacity", "layout", "beats"]} if bus else {"port": "s_axis_layout"}),

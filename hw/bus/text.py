@@ -77,11 +77,14 @@ SEGMENTED = """\
   elements and scale of each, which the unit has after a reset.
 - For other segments: stop the senders, and write {prefix}_COMMAND_RESET_MASK to command. Then, for each of
   {prefix}_TABLE_ENTRIES_RESET entries, those not in use with no elements: write it to the register layout, then
-  {prefix}_COMMAND_LAYOUT_MASK to command, and read that until the bit is 0. Write still_norm_m and still_norm_e, the root of the
-  sum of N_k * (half an ulp of segment k)**2. See that {prefix}_IRQ_STATUS_LAYOUT_MASK is down in irq_status, and
-  {prefix}_STATUS_LAYOUT_MASK in status; the register beats then has the beats of a vector.
+  {prefix}_COMMAND_LAYOUT_MASK to command, and read that until the bit is 0.{still}
+  See that {prefix}_IRQ_STATUS_LAYOUT_MASK is down in irq_status, and {prefix}_STATUS_LAYOUT_MASK in status; the register beats
+  then has the beats of a vector.
 """
 """What it says to a program of a unit with segments."""
+
+STILL = " Write still_norm_m and still_norm_e, the root\n  of the sum of N_k * (half an ulp of segment k)**2."
+"""And of one that is no shard, whose constant is of all shards."""
 
 
 def c_header(config: ThrottleConfig, registers: RegisterMap, name: str) -> str:
@@ -94,7 +97,8 @@ def c_header(config: ThrottleConfig, registers: RegisterMap, name: str) -> str:
     guard = f"{prefix}_REGISTERS_H"
     version = metadata.version("kappa-rtl")
     lines = [f"/* Registers of {name}: made by kappa-rtl {version}; the page beside this file describes them.", ""]
-    segments = SEGMENTED.format(prefix=prefix) if config.segments else ""
+    still = STILL if config.population is None else ""
+    segments = SEGMENTED.format(prefix=prefix, still=still) if config.segments else ""
     lines += [*PROGRAM.format(prefix=prefix, check=check, segments=segments).splitlines(), "*/"]
     lines += [f"#ifndef {guard}", f"#define {guard}", "", "#include <stdint.h>"]
 

@@ -24,6 +24,7 @@ from kappa_rtl.golden.throttle import laid_out
 from kappa_rtl.hw.bus.map import digest, throttle_map
 from kappa_rtl.hw.bus.registers import Access, RegisterMap
 from kappa_rtl.hw.bus.text import c_header, class_name, expected_words, python_driver
+from kappa_rtl.hw.export import export
 
 SEGMENTED = OPTIONS["segments"]
 
@@ -323,6 +324,22 @@ def test_a_driver_writes_another_layout() -> None:
     memory.words[memory.registers["beats"].offset] = SEGMENTED.beats
     unit.reset()
     check_codes(unit, SEGMENTED)
+
+
+def test_a_shard_keeps_its_constant() -> None:
+    """That of all shards, of the finest grid that any may have, whatever the segments are."""
+    shard = SEGMENTED.replace(population=80)
+    memory = Table(shard)
+    unit = made_for(shard, memory)
+    unit.layout([(3, 0), (20, 5)])
+    other = laid_out(shard, [Segment(3, 0), Segment(20, 5)])
+    assert unit.scalar("still_norm") == other.constants["still_norm"] == shard.constants["still_norm"]
+    assert other.constants["still_norm"] != laid_out(SEGMENTED, [Segment(3, 0), Segment(20, 5)]).constants["still_norm"]
+    check_codes(unit, other)
+    for about, told in ((shard, False), (SEGMENTED, True)):
+        assert ("Write still_norm_m" in c_header(about, throttle_map(about), "throttle_axi")) == told
+        for bus in ("", "axi"):
+            assert ("still_norm" in export(about, bus=bus)[1]["layout"]["comment"]) == told
 
 
 def test_the_root_of_a_driver_is_the_golden_one() -> None:
