@@ -242,12 +242,12 @@ class Update(wiring.Component):
                     summed.eq(on_weight_grid),
                     new.eq(resolved),
                 ]
-                if config.segments:
-                    with m.If(outside[-1][lane]):
-                        m.d.sync += [word.eq(0) for word in leaves]
-                elif lane >= config.tail:
+                if not config.segments and lane >= config.tail:
                     with m.If(last[-2]):
                         m.d.sync += [word.eq(0) for word in leaves]
+            if config.segments:  # the registers' own reset, in a look-up table beside that of their enable and not behind it
+                with m.If((empty | self.o.ready) & outside[-1][lane]):
+                    m.d.sync += [word.eq(0) for word in leaves]
             if self.rail is not None:  # a constant, which costs no logic: it is the register's own set or reset
                 with m.If((empty | self.o.ready) & beyond):
                     m.d.sync += update.eq(self.rail)

@@ -39,7 +39,11 @@ FAULTS = [
     (TABLE, Mutant("units/core.py", '"entered_shift", self._tag.shift, JOINING)', '"entered_shift", self._tag.shift, JOINING - 1)', "the shift comes a beat early")),
     (STREAMING, Mutant("units/core.py", "self._mask(m, lane, before[0])", "None", "the gradient before, beyond a segment, is in A")),
     (STREAMING, Mutant("units/core.py", "late if config.intended else Mux(applying, update.o.payload.shift, late)", "late", "an applied change has the shift of what enters")),
-    (STREAMING, Mutant("lanes/update.py", "with m.If(outside[-1][lane]):", "with m.If(outside[-2][lane]):", "the mask comes a stage early")),
+    (STREAMING, Mutant("lanes/update.py", "& outside[-1][lane]):", "& outside[-2][lane]):", "the mask comes a stage early")),
+    (
+        STREAMING,
+        Mutant("lanes/update.py", "with m.If((empty | self.o.ready) & outside[-1]", "with m.If(outside[-1]", "it masks a beat that waits"),
+    ),
     (STREAMING, Mutant("lanes/update.py", "m.d.sync += Cat(outside).eq(0)", "pass", "gradients are masked as the last weights were")),
     (STREAMING, Mutant("lanes/norm.py", "terms[0] << (2 << bit)", "terms[0] << (1 << bit)", "a square is shifted by half")),
     (STREAMING, Mutant("lanes/norm.py", "range(self.latency - 1 - self.shift_bits)", "range(self.latency - 2 - self.shift_bits)", "a shift is a beat early at the tree")),

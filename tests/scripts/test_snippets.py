@@ -304,7 +304,8 @@ LONG = {
 @pytest.mark.parametrize("name", LONG)
 def test_a_long_command_runs(name: str, folder: Path) -> None:
     """With a few steps in the place of many."""
-    words = [*LONG[name], *SHORTER[LONG[name][0]]]
+    given = LONG[name]
+    words = [*given, *(SHORTER[given[0]] if "--seed" not in given else SHORTER[given[0]][2:])]
     for page in ("README.md", name.split(": ")[0]):
         for block in blocks((ROOT / page).read_text()):
             if block.kind == "toml" and (named := NAMED.match(block.text)):
