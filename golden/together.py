@@ -46,6 +46,11 @@ def together(
             raise ValueError(f"configs[{k}] must be a ThrottleConfig, not {config!r}")
         if config.population is not None:
             raise ValueError(f"configs[{k}].population must not be given, not {config.population}: it is that of all shards")
+        if config.room != config.elements:
+            raise ValueError(
+                f"configs[{k}].capacity must be its elements = {config.elements} beside other shards, not {config.capacity}: "
+                "their widths and constants are of all elements that there are"
+            )
     total = sum(config.elements for config in configs)
     alike = all(_formats(config) == _formats(first) and not config.segments for config in configs)
     shared: dict[str, Any] = {} if alike else {f"{name}_grid": fmt for name, fmt in _containers(configs).items()}
@@ -54,8 +59,7 @@ def together(
         (motion,) = asked  # one of them at least was given it, and all have it
     if motion is not None:
         shared["motion"] = motion
-    most = sum(config.room for config in configs)
-    shards = [config.replace(population=most, seed=(config.seed + k) % (1 << 32), **shared) for k, config in enumerate(configs)]
+    shards = [config.replace(population=total, seed=(config.seed + k) % (1 << 32), **shared) for k, config in enumerate(configs)]
     for field in (f.name for f in dataclasses.fields(ThrottleConfig) if f.name not in OWN):
         for k, shard in enumerate(shards):
             found, wanted = getattr(shard, field), getattr(shards[0], field)
@@ -93,7 +97,8 @@ def _container(name: str, formats: Sequence[Fixed]) -> Fixed:
     if integer + fraction > MAX_FORMAT_WIDTH:
         names = ", ".join(dict.fromkeys(fmt.name for fmt in formats))
         raise ValueError(
-            f"{name}: what holds {names} of the shards must be at most {MAX_FORMAT_WIDTH} bits wide, not {integer + fraction}"
+            f"{name}: what holds {names} of the shards, scale_max of each included, must be at most {MAX_FORMAT_WIDTH} bits "
+            f"wide, not {integer + fraction}"
         )
     return Fixed(True, integer, fraction)
 

@@ -122,7 +122,7 @@ class Steps(wiring.Component):
             layout.entry.elements.eq(self.stored.layout.elements),
             layout.entry.scale.eq(self.stored.layout.scale),
             layout.asked.eq(self.stored.command.layout),
-            layout.comes.eq(self.comes),
+            layout.comes.eq(self.comes | self.core.gradient.valid),  # what is offered to the core begins a pass, taken or not
             self.carried_out.command.layout.eq(layout.done),
             self.raised.irq_status.layout.eq(layout.refused),
             self.values.status.layout.eq(layout.partial),

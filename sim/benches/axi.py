@@ -19,11 +19,11 @@ from ...hw.bus.text import python_driver
 from ..testbench.bank import paces, rate_off_the_grid
 from ..testbench.host import PHASES, Host, hosts
 from ..testbench.host import component as component
+from ..testbench.layouts import some_layout
 from .axi_bus import *  # noqa: F403  all tests of the bus and of frames: they run with those below, on the same simulation
 from .axi_bus import restarted
 from .axi_frames import *  # noqa: F403
 from .axi_layout import *  # noqa: F403
-from .axi_layout import some_layout
 
 
 def laws(config: ThrottleConfig) -> Iterator[ThrottleConfig]:
@@ -67,7 +67,7 @@ async def the_promised_cycles(dut: Any) -> None:
         await timed(host, host.unit)
         for _ in range(3 * bool(host.config.segments)):
             await host.reset()
-            await host.layout(some_layout(host))
+            await host.layout(some_layout(host.rng, host.unit.config))
             await timed(host, AxiThrottle(host.config, host.unit.frames))
 
 

@@ -13,8 +13,8 @@ from cocotbext.axi import AxiResp
 from ...hw.bus.registers import WORD, Access
 from ..testbench.host import Host, hosts
 from ..testbench.host import component as component
+from ..testbench.layouts import some_layout
 from .axi_bus import as_read
-from .axi_layout import some_layout
 
 PERIODS = (50, 34, 22, 14, 10, 6, 4, 2)
 """Of the bus's clock in nanoseconds; the unit's has 10."""
@@ -74,7 +74,7 @@ async def registers_and_steps(dut: Any) -> None:
                 for i in range(register.words):
                     await host.write(register.offset + 4 * i, register.reset >> WORD * i & 0xFFFFFFFF)
             if host.config.segments:
-                await host.layout(some_layout(host))
+                await host.layout(some_layout(host.rng, host.unit.config))
             await host.set("control", run=1)
             for _ in range(2):
                 await host.step()

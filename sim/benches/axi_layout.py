@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import cocotb
+import numpy as np
 from cocotb.task import bridge, resume
 from cocotb.triggers import with_timeout
 from cocotbext.axi import AxiResp, AxiStreamFrame
@@ -18,22 +18,15 @@ from ...golden.throttle import laid_out
 from ...hw.bus.text import python_driver
 from ..testbench.bank import paces
 from ..testbench.host import PHASES, Host, hosts
+from ..testbench.layouts import some_layout
+
+DELAYS = 100
+"""Clock cycles, about as many as it takes to write an entry."""
 
 
 def segmented(dut: Any) -> Iterator[Host]:
     """The units that have segments."""
     return (host for host in hosts(dut) if host.config.segments)
-
-
-def some_layout(host: Host) -> list[Segment]:
-    """Segments that fit the unit: often as many as it holds, of a beat, of whole beats or of any size."""
-    config, rng = host.unit.config, host.rng
-    count = min(rng.choice([1, config.entries, rng.randint(1, config.entries)]), config.room)
-    cuts = sorted(rng.sample(range(1, config.room), count - 1)) if count > 1 else []
-    end = rng.choice([config.room, rng.randint(cuts[-1] + 1 if cuts else 1, config.room)])
-    return [
-        Segment(stop - start, rng.randint(0, config.scale_max), f"{start}") for start, stop in itertools.pairwise([0, *cuts, end])
-    ]
 
 
 @dataclass
@@ -80,7 +73,7 @@ async def another_layout(dut: Any) -> None:
             host.pace(*host.rng.choice(list(paces())))
             if number % 3 == 2:
                 await host.reset()
-            await host.layout(some_layout(host), restart=number % 3 < 2)
+            await host.layout(some_layout(host.rng, host.unit.config), restart=number % 3 < 2)
             await host.set("control", run=1)
             for _ in range(host.rng.randint(1, 3)):
                 await host.step()
@@ -102,7 +95,8 @@ async def entries_that_are_refused(dut: Any) -> None:
             await host.restart()
             host.pace(*rng.choice(list(paces())))
             # Often with room for another segment, which has to be refused for its place alone.
-            segments = some_layout(host) if number % 2 else [Segment(rng.randint(1, max(1, config.room // 2)))]
+            one = [Segment(rng.randint(1, max(1, config.room // 2)))]
+            segments = some_layout(rng, config) if number % 2 else one
             host.config = laid_out(config, segments)
             host.begin(host.config)
             for part in ("m", "e"):
@@ -137,8 +131,8 @@ async def an_entry_after_a_beat(dut: Any) -> None:
     for host in segmented(dut):
         for phase in (*PHASES, "between", "waits"):
             await host.reset()
-            if host.rng.randrange(2):
-                await host.layout(some_layout(host))
+            if phase != "waits" and host.rng.randrange(2):  # a whole table would take none in any case
+                await host.layout(some_layout(host.rng, host.unit.config))
             beats = host.config.beats
             await host.set("control", run=int(phase != "waits"))
             record = None
@@ -159,6 +153,38 @@ async def an_entry_after_a_beat(dut: Any) -> None:
             if record is not None:
                 await host.finish(record)
             await host.step()
+
+
+async def offered(host: Host, delay: int, **vectors: Any) -> None:
+    """Send frames, after so many cycles."""
+    await host.tick(delay)
+    for name, codes in vectors.items():
+        getattr(host, name).send_nowait(host.frame(name, codes))
+
+
+@cocotb.test
+async def a_gradient_beside_the_first_entry(dut: Any) -> None:
+    """Offered in any cycle while a running unit's table is written: entries are taken, or refused and told; none is lost."""
+    for host in segmented(dut):
+        await host.reset()
+        config = host.unit.config
+        # As many beats, so that a frame fits either; but A is another one.
+        other = laid_out(config, [replace(one, scale=config.scale_max - one.scale) for one in config.segments])
+        rows = [(one.elements, one.scale) for one in other.segments] + [(0, 0)] * (config.entries - len(config.segments))
+        gradient, zeros = host.vector("gradient"), np.zeros(config.elements, np.int64)
+        for delay in range(DELAYS):
+            await host.restart()
+            host.pace(0, 0)
+            await host.set("control", run=1)
+
+            sender = cocotb.start_soon(offered(host, delay, gradient=gradient, weights=zeros))
+            refused = [await host.entry(*row) for row in rows]
+            assert len({*refused}) == 1, f"{host.bench.where}delay {delay}: all of a table are taken, or none"
+            await sender
+            host.config = config if refused[0] else other
+            host.begin(host.config, zeros)
+            await host.finish(host.golden.step(gradient, codes=True))
+            await host.restart()  # with the configuration's layout again
 
 
 @cocotb.test
@@ -188,7 +214,7 @@ async def a_host_that_does_not_wait(dut: Any) -> None:
     for host in segmented(dut):
         await host.reset()
         for _ in range(4 + 4 * host.bench.effort):
-            segments = some_layout(host)
+            segments = some_layout(host.rng, host.unit.config)
             entries = [one.elements << 8 | one.scale for one in segments]
             entries += [0] * (host.unit.config.entries - len(segments))
             await host.restart()
@@ -226,7 +252,7 @@ async def frames_of_another_layout(dut: Any) -> None:
         for _ in range(3 + 4 * host.bench.effort):
             host.pace(*host.rng.choice(list(paces())))
             before = host.config.beats
-            await host.layout(some_layout(host))
+            await host.layout(some_layout(host.rng, host.unit.config))
             await host.set("control", run=1)
             await host.step()
             bad = {name: before != host.config.beats and host.rng.randrange(2) for name in ("gradient", "weights")}
@@ -270,11 +296,11 @@ async def the_driver_lays_out(dut: Any) -> None:
             assert await host.write(offset, word) == AxiResp.OKAY
 
         for _ in range(3 + 3 * host.bench.effort):
-            segments = some_layout(host)
+            segments = some_layout(host.rng, host.unit.config)
             other = laid_out(host.unit.config, segments)
 
             @bridge
-            def program(made: dict[str, Any] = made, segments: list[Segment] = segments) -> Any:
+            def program(made: dict[str, Any] = made, segments: Sequence[Segment] = segments) -> Any:
                 unit = made["ThrottleAxi"](read, write)
                 unit.layout([(one.elements, one.scale) for one in segments])
                 unit.start()

@@ -201,7 +201,7 @@ MUTANTS = (
     Mutant("lanes/update.py", "new.eq(resolved)", "new.eq(moved)", "a weight wraps where it should saturate"),
     Mutant("lanes/update.py", "~update.any() & self._lost(was_inexact, saturated[0])", "~update.any()", "a zero product counts as underflow"),
     Mutant("lanes/update.py", "ready or not offered", "1", "the pipeline runs on while its output is held up"),
-    Mutant("lanes/update.py", "if lane >= config.tail:", "if lane > config.tail:", "lanes beyond N have values"),
+    Mutant("lanes/update.py", "and lane >= config.tail:", "and lane > config.tail:", "lanes beyond N have values"),
     Mutant("lanes/rounding.py", "beyond = top.any() & ~top.all()", "beyond = top.any() & ~top.all() & ~negative", "nothing saturates below"),
 )  # fmt: skip
 

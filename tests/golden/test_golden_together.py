@@ -133,12 +133,12 @@ def test_the_whole_holds_all_formats_and_the_motion_is_the_intended_one() -> Non
 def test_segments_lie_within_a_shard() -> None:
     """A shard of two scales beside one of other formats: shifts by segment, formats that hold all of them, codes of each grid."""
     first, second = pair()
-    first = first.replace(segments=[{"elements": 1, "scale": 2}, {"elements": 2}], scale_max=3, capacity=4)
+    first = first.replace(segments=[{"elements": 1, "scale": 2}, {"elements": 2}], scale_max=3)
     whole, parts = together([first, second])
     assert (str(whole.gradient), str(whole.weight), whole.segments) == ("SQ4.11", "SQ4.13", ())
     assert [[one[1:] for one in part.stretches] for part in parts] == [[(2, 2), (6, 6)], [(10, 10)]]
-    assert [(part.population, part.gradient_shift) for part in parts] == [(6, 0), (6, 10)]
-    assert whole.replace(elements=6).widths.gradient_energy == parts[0].widths.gradient_energy
+    assert [(part.population, part.gradient_shift) for part in parts] == [(5, 0), (5, 10)]
+    assert whole.widths.gradient_energy == parts[0].widths.gradient_energy
     unit = ShardedThrottle([first, second], [0.25 + 2.0**-12, 0.5, -1, 2, 3])
     assert [codes.tolist() for codes in unit.thetas] == [[1025, 512, -1024], [32, 48]]
     assert unit.weights.tolist() == [0.25 + 2.0**-12, 0.5, -1, 2, 3]
@@ -241,10 +241,15 @@ def test_shards_elsewhere_make_the_same_steps() -> None:
     [
         ([], "configs must be of one shard at least, not []"),
         ([{"elements": 1}], "configs[0] must be a ThrottleConfig, not {'elements': 1}"),
+        (
+            [ThrottleConfig(elements=2, eta=0.5, segments=1, capacity=3), ThrottleConfig(elements=1, eta=0.5)],
+            "configs[0].capacity must be its elements = 2 beside other shards, not 3: their widths and constants are of all "
+            "elements that there are",
+        ),
         (pair(eta=0.25), "eta must be the same in all shards, not 1/2 in shard 0 and 1/4 in 1"),
         (
             pair(weight="SQ20.4", gradient="SQ25.0"),
-            "gradient: what holds SQ4.8, SQ25.0 of the shards must be at most 32 bits wide, not 33",
+            "gradient: what holds SQ4.8, SQ25.0 of the shards, scale_max of each included, must be at most 32 bits wide, not 33",
         ),
     ],
 )

@@ -48,7 +48,7 @@ SEGMENTED = {
     | {"segments": [{"elements": 9, "scale": 5}, {"elements": 30}], "update": "SQ1.7,stochastic,saturate"},
     "one": TABLE | {"lanes": 1, "capacity": 3, "entries": 1, "scale_max": 0, "segments": [{"elements": 3}]},
 }
-LAYOUTS = "another_layout|refused|after_a_beat|half_a_table|does_not_wait|the_driver_lays_out"
+LAYOUTS = "another_layout|refused|beside_the_first|after_a_beat|half_a_table|does_not_wait|the_driver_lays_out"
 """The tests that are of segments alone."""
 
 
@@ -190,7 +190,8 @@ LAYOUT_FAULTS = [
     Mutant("bus/axi.py", "frames.length.eq(self.steps.beats)", "frames.length.eq(self.config.beats)", "frames are as long as the configuration says"),
     Mutant("bus/axi.py", "port.valid.eq(own & ~shuts)", "port.valid.eq(own)", "a beat enters that its sender still offers"),
     Mutant("bus/axi.py", 'getattr(self, f"{prefix}_tready").eq(ready & ~shuts)', 'getattr(self, f"{prefix}_tready").eq(ready)', "a beat is lost before half a table"),
-    Mutant("bus/axi.py", "m.d.comb += steps.comes.eq(Cat(came).any())", "m.d.comb += steps.comes.eq(came[1])", "a gradient that came does not count", {"unit": "checked"}),
+    Mutant("bus/axi.py", "m.d.comb += steps.comes.eq(Cat(came).any())", "m.d.comb += steps.comes.eq(0)", "beats that wait in a buffer do not count"),
+    Mutant("bus/steps.py", "self.comes | self.core.gradient.valid", "self.comes", "beside a beat that is offered an entry is lost", {"unit": "checked"}),
     Mutant("bus/map.py", "config.constants[name], follows)", "config.constants[name])", "a reset keeps the constant of another layout"),
     Mutant("lanes/update.py", "leaves.eq(outside[-1]),", "leaves.eq(outside[-2]),", "TKEEP is that of the beat behind"),
 ]  # fmt: skip
