@@ -10,7 +10,6 @@ import pytest
 from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.golden.segments import Segment
 from kappa_rtl.golden.throttle import Throttle, real_of
-from kappa_rtl.golden.training.instrumented import Step
 from kappa_rtl.golden.training.units import unit_for
 from kappa_rtl.hw.export import export
 from kappa_rtl.sim.cosim import RtlThrottle, Stalls
@@ -19,7 +18,7 @@ from kappa_rtl.sim.stress.faults import Workload
 from support.lockstep import lockstep
 from support.simulators import both_languages
 from support.strategies import exactly
-from support.training import problem_model
+from support.training import problem_model, train_alike
 
 LAYOUT = [
     {"name": "kernel", "elements": 37, "scale": 3},
@@ -91,7 +90,7 @@ def test_every_motion(options: dict[str, Any]) -> None:
 
 def test_formats_of_a_precision() -> None:
     """Binary points by layer, equal widths: one unit in hardware, and identical weights at every step of a training run."""
-    problem, model = problem_model(3, use_bias=True, activation="relu")
+    _, model = problem_model(3, use_bias=True, activation="relu")
     layers = {
         "dense0": {"weight": "SQ2.10", "bias": "SQ2.10", "gradient": "SQ4.8", "update": "SQ1.11"},
         "dense1": {"weight": "SQ1.11", "bias": "SQ1.11", "gradient": "SQ3.11", "update": "SQ0.12"},
@@ -99,18 +98,8 @@ def test_formats_of_a_precision() -> None:
     unit = unit_for(model, layers, eta=0.25, chi=1.9, lanes=2)
     assert [segment.scale for segment in unit.config.segments] == [0, 0, 1, 1]
     assert str(unit.config.gradient) == "SQ4.10"
-    seen: list[Any] = []
-
-    def look(step: Step) -> None:
-        seen.append(step.theta_after)
-
     with RtlThrottle(unit.config, unit.weights) as rtl:
-        for one in (unit, rtl):
-            _, copied = problem_model(3, use_bias=True, activation="relu")
-            copied.train_instrumented(problem.X, problem.Y, 4, 16, throttle=one, precision_dict=layers, observe=look)
-    half = len(seen) // 2
-    assert half == 16 and all((a == b).all() for a, b in zip(seen[:half], seen[half:], strict=True))
-    assert any((a != seen[0]).any() for a in seen)
+        train_alike((unit, rtl), layers)
 
 
 def test_refused() -> None:

@@ -12,7 +12,6 @@ from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.golden.formats import Scalar
 from kappa_rtl.golden.network.layers import variables
 from kappa_rtl.golden.sharded import ShardedThrottle
-from kappa_rtl.golden.training.instrumented import Step
 from kappa_rtl.golden.training.units import grids_of, unit_for
 from kappa_rtl.sim.cosim import RtlThrottle, Stalls
 from kappa_rtl.sim.difference import compare
@@ -20,7 +19,7 @@ from kappa_rtl.sim.runner import SimulationError
 from kappa_rtl.sim.shards import RtlShards
 from support.simulators import both_languages
 from support.strategies import exactly
-from support.training import problem_model
+from support.training import problem_model, train_alike
 
 SEGMENTS = [{"name": "a", "elements": 9, "scale": 3}, {"name": "b", "elements": 4}, {"name": "c", "elements": 1, "scale": 1}]
 
@@ -89,7 +88,7 @@ def test_three_shards_icarus(icarus: str) -> None:
 @pytest.mark.filterwarnings("ignore::kappa_rtl.golden.training.lint.TrainingWarning")
 def test_any_precision_trains() -> None:
     """Formats by tensor, of several widths and binary points: two units, and identical weights at every step of a run."""
-    problem, model = problem_model(3, use_bias=True, activation="relu")
+    _, model = problem_model(3, use_bias=True, activation="relu")
     layers = {
         "dense0": {"weight": "SQ2.6", "bias": "SQ2.14", "gradient": "SQ4.8", "update": "SQ1.11"},
         "dense1": {"weight": "SQ1.7", "bias": "SQ1.15", "gradient": "SQ3.11", "update": "SQ0.12"},
@@ -102,19 +101,9 @@ def test_any_precision_trains() -> None:
     ]
     grids = [str(own.weight) for own in grids_of(unit, variables(model.layers))]
     assert grids == ["SQ2.6", "SQ2.14", "SQ1.7", "SQ1.15"]
-    seen: list[Any] = []
-
-    def look(step: Step) -> None:
-        seen.append(step.theta_after)
-
     places: Any = unit.places
     with RtlShards(unit.configs, unit.thetas, codes=True, motion=unit.config.motion, places=places) as rtl:
-        for one in (unit, rtl):
-            _, copied = problem_model(3, use_bias=True, activation="relu")
-            copied.train_instrumented(problem.X, problem.Y, 4, 16, throttle=one, precision_dict=layers, observe=look)
-    half = len(seen) // 2
-    assert half == 16 and all((a == b).all() for a, b in zip(seen[:half], seen[half:], strict=True))
-    assert any((a != seen[0]).any() for a in seen)
+        train_alike((unit, rtl), layers)
 
 
 def test_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,3 +34,20 @@ def unit_for(model: LinearBlockModel, kind: str = "golden", **settings: Any) -> 
     if kind == "float":
         return FloatThrottle(config, model.theta)
     return Throttle(config, quantise(model.theta, config.grids.weight), codes=True)
+
+
+def train_alike(units: Sequence[Any], layers: dict[str, Any]) -> None:
+    """Train a model on each unit, with formats by layer: the weights are identical after every step, and move."""
+    runs: list[list[Any]] = []
+    for unit in units:
+        problem, model = problem_model(3, use_bias=True, activation="relu")
+        seen: list[Any] = []
+
+        def look(step: Any, seen: list[Any] = seen) -> None:
+            seen.append(step.theta_after)
+
+        model.train_instrumented(problem.X, problem.Y, 4, 16, throttle=unit, precision_dict=layers, observe=look)
+        runs.append(seen)
+    first, *others = runs
+    assert len(first) == 16 and any((theta != first[0]).any() for theta in first)
+    assert all((a == b).all() for other in others for a, b in zip(first, other, strict=True))
