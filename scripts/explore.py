@@ -81,6 +81,7 @@ def command(
     from .experiments.explore.measure import ready as can_measure
     from .experiments.explore.recommend import check as enough
     from .experiments.explore.run import explore
+    from .experiments.explore.space import Axes
     from .experiments.explore.store import LOCK
     from .experiments.vega import ready
 
@@ -96,7 +97,7 @@ def command(
                 f"out = {str(out)!r} must have no {foreign[0]} of somebody else, and there is one where no search was"
             )
         settings = read(space)
-        can_measure(synth, settings["explore"].get("target", ["ecp5"]))
+        can_measure(synth, Axes(target=settings["explore"].get("target", "ecp5")).target)
         settings.tell_unused("explore", USED["explore"])
         with interruptible():
             outcome = explore(settings, out, executor=executor, jobs=jobs or processors(), search=search, seeds=seeds)

@@ -15,13 +15,11 @@ from ..golden.files import write_atomically
 from ..hw.synth.costs import CORE, renewed, text
 from ..hw.synth.design import designed
 from ..hw.synth.estimate import Fit
+from ..hw.synth.families import FAMILIES
 from ..hw.synth.fit import Measured, errors, fitted, read, synthesised, table, written
 from ..hw.synth.synthesis import Figures, SynthesisError, target_of, version
 from ..hw.synth.targets import Target
 from .outputs import Output
-
-COUNTED = ("ecp5",)
-"""The targets whose multipliers and memories are counted."""
 
 
 def clocks(path: Path, target: Target) -> dict[int, float]:
@@ -47,7 +45,9 @@ def document(fit: Fit) -> str:
 
 
 @click.command("fit")
-@click.option("--target", type=click.Choice(COUNTED), default="ecp5", show_default=True, help="What it is synthesised for.")
+@click.option(
+    "--target", type=click.Choice(tuple(FAMILIES)), default="ecp5", show_default=True, help="What it is synthesised for."
+)
 @click.option(
     "--json",
     "path",
@@ -61,33 +61,35 @@ def document(fit: Fit) -> str:
     "--clocks",
     "clocked",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    required=True,
-    help="The figures of kappa-rtl synth, for the clock of a core.",
+    help="The figures of kappa-rtl synth, for the clock of a core; without them the fit has none.",
 )
 @click.option("--out", type=Output(".json"), help="Write the coefficients; estimate has those of hw/synth/estimate_TARGET.json.")
 @click.option(
     "--page",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Renew the table of this Markdown page, between <!-- estimate --> and <!-- end -->.",
+    help="Renew the table of this Markdown page, between <!-- estimate_TARGET --> and <!-- end -->.",
 )
-def command(target: str, path: Path, measured: bool, only: str, clocked: Path, out: Path | None, page: Path | None) -> None:
+def command(
+    target: str, path: Path, measured: bool, only: str, clocked: Path | None, out: Path | None, page: Path | None
+) -> None:
     """Synthesise the designed set, fit the sizes, and table how far the estimates are off.
 
-    The set has parts and whole units, of widths from 4 to 32, lanes from 1 to 32, M from 8 to 32 and every option; it takes about
-    an hour, and goes on where it was cut off. Units that are not fitted are kept apart to measure the error. Needs the extra
-    `synth`.
+    The set has parts and whole units, of widths from 4 to 32, lanes from 1 to 32, M from 8 to 32 and every option; it takes half
+    an hour to an hour, and goes on where it was cut off. Units that are not fitted are kept apart to measure the error. Needs the
+    extra `synth`.
 
     \b
     Example:
       kappa-rtl fit --json build/estimate_ecp5.json --clocks docs/synthesis.json
       kappa-rtl fit --json docs/estimate_ecp5.json --clocks docs/synthesis.json --measured
+      kappa-rtl fit --target xilinx --json build/estimate_xilinx.json
     """
     warnings.simplefilter("ignore", UnusedElaboratable)  # they are made to be counted
     try:
         aim = target_of(target)
-        mhz = clocks(clocked, aim)
+        mhz = clocks(clocked, aim) if clocked else {}
         known = {sample.name: figures for sample, figures in read(path, aim)} if path.exists() else {}
-        samples = designed()
+        samples = designed(target=target)
         try:
             chosen = [sample for sample in samples if not measured and re.search(only, sample.name)]
         except re.error as error:
@@ -109,7 +111,7 @@ def command(target: str, path: Path, measured: bool, only: str, clocked: Path, o
         if out:
             write_atomically(out, document(fit))
         if page:
-            write_atomically(page, renewed(page.read_text(), {"estimate": found}))
+            write_atomically(page, renewed(page.read_text(), {f"estimate_{target}": found}))
         click.echo(text(found))
         units = [row for row in rows if row.sample.part == "unit"]
         for of in ("lut", "ff") if units else ():

@@ -8,6 +8,7 @@ with the shorter one.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,11 +25,19 @@ from ..scalar.decide import Decide
 from ..units.core import StreamingThrottle
 from ..units.onepass import OnePass, StreamingOnePass
 from ..units.throttle import Throttle
+from .targets import TARGETS
 
 __all__ = ["PARTS", "RANDOM", "Sample", "alone", "designed", "drawn", "segmented", "squarer_of", "unit_of"]
 
 RANDOM = {"fit": {"update": 100, "squares": 24, "scalar": 41, "unit": 34}, "unseen": {"unit": 24}}
 """How many configurations are drawn at random, by what they are for and by part."""
+
+MORE = {"ecp5": {"fit": {"update": 220, "unit": 100}, "unseen": {"unit": 54}}}
+"""Where more are drawn, by target."""
+
+MOST_PARTIAL = 4500
+"""Units whose multipliers form more products of single bits are left out where look-up tables form them: above some 15,000 of
+those, twice what the largest of such chips have."""
 
 WITH_SEGMENTS = 6
 """How many units with segments are drawn at random, none of which is fitted."""
@@ -214,11 +223,11 @@ def drawn_with_segments(seed: str, streams: bool) -> ThrottleConfig:
             continue
 
 
-def designed(purpose: str | None = None) -> list[Sample]:
-    """The whole set, or that of one purpose; parts first, then units."""
+def designed(purpose: str | None = None, target: str = "ecp5") -> list[Sample]:
+    """The whole set for a target, or that of one purpose; parts first, then units."""
     made = []
     for kind, counts in RANDOM.items():
-        for part, count in counts.items():
+        for part, count in (counts | MORE.get(target, {}).get(kind, {})).items():
             lanes = None if part == "unit" else 1
             if (kind, part) == ("fit", "unit"):
                 made += [Sample(f"fit, option {i}", "fit", "unit", config) for i, config in enumerate(alone())]
@@ -229,4 +238,15 @@ def designed(purpose: str | None = None) -> list[Sample]:
     for i in range(WITH_SEGMENTS):
         name = f"unseen, segments {i}"
         made.append(Sample(name, "unseen", "unit", drawn_with_segments(name, streams=bool(i % 2))))
-    return [sample for sample in made if purpose in (None, sample.purpose) and sample.name not in TOO_LARGE]
+    most = MOST_PARTIAL if not TARGETS[target].dsp else math.inf
+    return [
+        sample
+        for sample in made
+        if purpose in (None, sample.purpose) and sample.name not in TOO_LARGE and _partial(sample.config) <= most
+    ]
+
+
+def _partial(config: ThrottleConfig) -> int:
+    """Products of single bits that the multipliers of all lanes form."""
+    gradient, _, _, step, direction = config.grids
+    return config.lanes * (direction.width * (step.width + 1) + (gradient.width + 1) ** 2)

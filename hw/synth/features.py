@@ -23,7 +23,9 @@ from ..units.core import JOINING, StreamingThrottle
 from ..units.feed import STAGES
 from ..units.onepass import StreamingOnePass
 from ..units.throttle import Throttle
-from .products import FEW, Product, even, memory_blocks, product
+from .families import FAMILIES, Family
+from .memories import memory
+from .products import Product, even
 
 __all__ = ["Counts", "expected", "features"]
 
@@ -73,10 +75,10 @@ EXPECTED: dict[str, tuple[float, float]] = {
 """Look-up tables that one of a feature takes by its gates, and how far that may be off."""
 
 
-def expected(name: str, kind: str) -> tuple[float, float]:
+def expected(name: str, kind: str, target: str) -> tuple[float, float]:
     """What one of a feature takes as far as can be told beforehand, in ``lut`` or in ``ff``, and how far that may be off."""
     if name.endswith(("registers", "carry")):  # counted bit by bit
-        return 1, 0.03 if kind == "lut" else 0.02
+        return 1, 0.02 if kind == "ff" else 0.03 if target == "ecp5" else 0.5
     if kind == "ff":
         return 0, 50
     if name in EXPECTED:
@@ -92,21 +94,41 @@ def expected(name: str, kind: str) -> tuple[float, float]:
 class Counts:
     """What is counted of a component: features by name for registers and look-up tables, and exactly its blocks of both kinds."""
 
+    family: Family
     ff: Counter[str] = field(default_factory=Counter)
     lut: Counter[str] = field(default_factory=Counter)
     dsp: int = 0
     block: int = 0
+    distributed: int = 0
 
-    def multiply(self, part: str, made: Product) -> None:
-        self.dsp += made.dsp
-        self.ff[f"{part} registers"] += made.registers
-        self.lut[f"{part} carry"] += made.adders
-        self.lut["soft products"] += made.soft
+    def multiply(self, part: str, made: Product, count: int = 1, what: str = "") -> None:
+        """So many multipliers of a part; ``what`` tells apart those that synthesis makes other gates of."""
+        self.dsp += count * made.dsp
+        if made.registers:
+            self.ff[f"{part} registers"] += count * made.registers
+        if made.adders:
+            self.lut[f"{part} carry"] += count * made.adders
+        if made.soft:
+            self.lut["soft products"] += count * made.soft
+        if made.partial:
+            self.lut[f"{what or part} partial products"] += count * made.partial
+            self.lut[f"{what or part} factors' bits"] += count * made.sides
+
+    def delay(self, part: str, bits: int, cycles: int) -> None:
+        """Bits that pass through so many registers, from which nothing is taken on the way."""
+        if self.family.delays and cycles > 2:
+            self.lut["delayed bits"] += bits
+        else:
+            self.ff[f"{part} registers"] += bits * cycles
+
+    def carry(self, bits: int) -> int:
+        """Bits of a carry chain, whole cells."""
+        return even(bits) if self.family.paired else max(0, bits)
 
 
-def features(component: Any) -> Counts:
+def features(component: Any, target: str = "ecp5") -> Counts:
     """Of a unit, or of a part of one."""
-    found = Counts()
+    found = Counts(FAMILIES[target])
     match component:
         case SumOfSquares():
             _squares(found, component)
@@ -128,13 +150,15 @@ def _squares(found: Counts, part: SumOfSquares, constant: bool = False) -> None:
     total = part.energy_bits + part.projects
     square = 2 * part.width + 1
     first = part.width if part.projects else bits
-    found.multiply("squares", product(first, bits, square, square=not part.projects, spare=constant).times(lanes))
-    ff = lanes * (bits - constant + square + part.width * part.projects) + total + 3 + 2 * (part.latency - 1)
-    lut = lanes * even(bits) * (not constant) + even(total)
+    made = found.family.multiply(first, bits, square, square=not part.projects, spare=constant)
+    found.multiply("squares", made, lanes, "projections" if part.projects else "")
+    before = bits - constant + part.width * part.projects
+    ff = lanes * (before * (not made.before) + square * (not made.behind)) + total + 3 + 2 * (part.latency - 1)
+    lut = lanes * found.carry(bits) * (not constant)
     terms = [square] * lanes
     while len(terms) > 1:
         sums = [min(total, max(pair) + 1) for pair in zip(terms[::2], terms[1::2], strict=False)]
-        lut += sum(even(bits) for bits in sums)
+        lut += sum(found.carry(bits) for bits in sums)
         terms = sums + terms[2 * len(sums) :]
         ff += sum(terms)
     for stage in range(part.shift_bits):  # beside the data until the tree ends, and then a bit of the shift a stage
@@ -142,6 +166,7 @@ def _squares(found: Counts, part: SumOfSquares, constant: bool = False) -> None:
         found.lut["aligned bits"] += terms[0]
         ff += terms[0] + part.shift_bits - 1 - stage
     ff += (part.latency - 1 - part.shift_bits) * part.shift_bits
+    lut += terms[0] if found.family.short and not part.projects else found.carry(total)
     found.ff["squares registers"] += ff
     found.lut["squares carry"] += lut
     found.lut["squares control"] += 1
@@ -161,10 +186,13 @@ def _update(found: Counts, part: Update) -> None:
     summed = w.width if part._sums_words else widths.moved.signed_bits
 
     of_product = d.width + step.width if kept else widths.product.signed_bits
-    found.multiply("update", product(d.width, factor, of_product).times(lanes))
-    if max(d.width, factor) > 18:  # lanes side by side have the step size in one register
+    made = found.family.multiply(d.width, factor, of_product)
+    taken = made.behind and shift <= 0 and not kept  # the product itself is what a register behind it holds
+    found.multiply("update", made, lanes)
+    if made.registers >= factor:  # lanes side by side have the step size in one register
         found.ff["update registers"] -= lanes // 2 * factor
-    ff = part.latency * w.width + (y.width if part.clips_one else rounded) + part.clips_one + 2 * (shift > 0) + sticky
+    found.delay("update", lanes * w.width, part.latency - 2)  # the last but two is summed, the last two can be cleared
+    ff = 2 * w.width + (not taken) * (y.width if part.clips_one else rounded) + part.clips_one + 2 * (shift > 0) + sticky
     ff += 3 * (y.width - spare) + 3 * clips + 2 * (shift > 0) + summed + part.word.width + part.hides
     ff -= y.rounding is Rounding.FLOOR and shift > 0
     if kept:
@@ -174,26 +202,26 @@ def _update(found: Counts, part: Update) -> None:
         found.lut["generators"] += lanes
     found.ff["update registers"] += lanes * ff + factor + 2 * part.latency + 1 + part.joins
 
-    carry = 0
     if shift > 0 and y.rounding is not Rounding.FLOOR:
         draw = min(shift, config.random_bits + 1) if config.stochastic else 0
-        carry += even(draw + (y.width if part.clips_one else rounded))
-    carry += _sum(w, widths.weight_shift, summed)
+        found.lut["update rounding carry"] += lanes * found.carry(draw + (y.width if part.clips_one else rounded))
+    found.lut["update sum carry"] += lanes * _sum(found, w, widths.weight_shift, summed)
     if kept:
         fraction = widths.product_fraction
         low = max(fraction - w.fraction_bits - kept, fraction - d.fraction_bits - step.fraction_bits)
-        carry += even(widths.product.signed_bits - low)
+        found.lut["residual carry"] += lanes * found.carry(widths.product.signed_bits - low)
         found.lut["residual bits"] += lanes * kept
         found.lut["residual dropped bits"] += lanes * (part.below + widths.weight_shift)
         found.lut["residual merged bits"] += lanes * part.merged
         found.lut["residuals"] += lanes
-    found.lut["update carry"] += lanes * carry + even(factor)
+    found.lut["step carry"] += found.carry(factor)
     found.lut["update control"] += 1
     found.lut["updates"] += lanes
     found.lut["updates: pairs"] += -(-lanes // 2)
     found.lut["updates: nonzero bits"] += lanes * y.width
     found.lut["updates: sticky"] += lanes * sticky
     found.lut[f"updates: {y.rounding}"] += lanes * (shift > 0)
+    found.lut[f"updates: {y.rounding} dropped bits"] += lanes * max(0, shift)
     found.lut[f"updates: sum {w.rounding}"] += lanes * (widths.weight_shift > 0)
     if clips and part.rail is None:
         found.lut[f"updates: {y.overflow} bits"] += lanes * y.width
@@ -205,11 +233,11 @@ def _update(found: Counts, part: Update) -> None:
         found.lut["weights: joined bits"] += lanes * part.word.width
 
 
-def _sum(w: Fixed, shift: int, bits: int) -> int:
+def _sum(found: Counts, w: Fixed, shift: int, bits: int) -> int:
     """Bits of the carry chains of a weight's sum: with some modes a carry comes in below, or the round-up is a sum of its own."""
     if not shift or w.rounding is Rounding.FLOOR or (shift == 1 and w.rounding is Rounding.NEAREST_EVEN):
-        return even(bits)
-    return 2 * even(bits) if w.rounding in LOSSY else even(bits + 1)
+        return found.carry(bits)
+    return 2 * found.carry(bits) if w.rounding in LOSSY else found.carry(bits + 1)
 
 
 # ---------------------------------------------------------------- the scalar part
@@ -220,7 +248,10 @@ def _scalar(found: Counts, part: Decide) -> None:
     m, e, wide = config.mantissa_bits, config.exponent_bits, unit.exponent_bits
     word, width, radicand = m + e, unit.width, unit.radicand_bits
     chunks = -(-width // CHUNK), -(-(width + 1) // CHUNK)
-    found.dsp += chunks[0] * chunks[1]
+    for i in range(0, width, CHUNK):
+        for j in range(0, width + 1, CHUNK):
+            one, other = min(CHUNK, width - i), min(CHUNK, width + 1 - j)
+            found.multiply("scalar", found.family.multiply(one + 1, other + 1, spare=1))  # no factor is negative
     used = {do.x for do in part.program} - {""}
     constant = {"one", "step_grid", "zero"} | {name for name in used if name.startswith("root_")}
     operands = len(used - constant - {"level"})
@@ -269,6 +300,8 @@ def _unit(found: Counts, part: Throttle | StreamingThrottle) -> None:
     _counters(found, core, one is not None)
     if one:
         found.lut["one pass"] += 1
+        found.lut["one pass: lanes"] += lanes
+        found.lut["one pass: words' bits"] += lanes * w.width
         found.ff["one pass"] += 1
         found.ff["lane registers"] += config.step.width
     elif config.intended:
@@ -295,7 +328,7 @@ def _unit(found: Counts, part: Throttle | StreamingThrottle) -> None:
     else:
         beat = (max(2, config.beats) - 1 if one else config.beats).bit_length()
         found.ff["beat registers"] += beat
-        found.lut["beat carry"] += even(beat)
+        found.lut["beat carry"] += found.carry(beat)
     if not isinstance(part, StreamingThrottle):
         _memories(found, config, one is not None, core.changes)
 
@@ -311,7 +344,7 @@ def _segments(found: Counts, core: StreamingThrottle, streams: bool) -> None:
     found.ff["segment registers"] += (update.latency - 1) * lanes + (JOINING + (0 if config.intended else update.latency)) * shift
     found.ff["segments"] += 1
     found.lut["segments"] += 1
-    found.lut["segment carry"] += even(elements)
+    found.lut["segment carry"] += found.carry(elements)
     found.lut["segment lanes"] += lanes
     found.lut["segment bits"] += shift
 
@@ -331,10 +364,12 @@ def _memories(found: Counts, config: ThrottleConfig, one: bool, changes: bool) -
     kept = [g.width] * (not one or changes or config.parity) + [config.residual_bits] * (config.residual_bits > 0)
     for bits in kept:
         word = lanes * (bits + config.parity)
-        found.block += memory_blocks(word, config.words)
-        if config.words <= FEW:
-            found.ff["small memory bits"] += 2 * word
-            found.lut["small memory bits"] += word
+        held = memory(found.family.name, word, config.words)
+        found.block += held.block
+        found.distributed += held.distributed
+        found.ff["memory registers"] += held.registers
+        found.lut["small memory bits"] += word * (not held.block)
+        found.lut["memory chosen bits"] += held.chosen
         if config.parity:
             found.ff["parity registers"] += 2 * lanes + 4
             found.lut["parity bits"] += 2 * lanes * bits
@@ -373,11 +408,11 @@ def _counters(found: Counts, core: StreamingThrottle, one: bool) -> None:
     found.ff["counter registers"] += most * bits + (len(first) + len(second)) * COUNTER_BITS
     found.ff["counter registers"] += len(names) * (lanes + number + sum(four.bit_length() for four in quads))
     found.ff["counter registers"] += lanes * core.update.hides
-    found.lut["counter carry"] += most * even(bits) + COUNTER_BITS
+    found.lut["counter carry"] += most * found.carry(bits) + COUNTER_BITS
     found.lut["counters"] += most
     found.lut["flags"] += lanes * len(names)
     found.lut["fours"] += len(names) * sum((0, 0, 2, 2, 3)[four] for four in quads)
-    found.lut["number carry"] += len(names) * (len(quads) - 1) * even(number)
+    found.lut["number carry"] += len(names) * (len(quads) - 1) * found.carry(number)
 
 
 def _ranks(fmt: Fixed) -> int:

@@ -32,6 +32,10 @@ ALONE = 0.05
 """The same of a lane of the update: by itself, without the longer paths of a unit, synthesis makes it for speed and larger."""
 
 
+EXACT = ("dsp", "block", "distributed")
+"""What is counted and not fitted: multiplier blocks, block memories and those in the place of look-up tables."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """A sample, what was synthesised of it, and what was counted."""
@@ -42,7 +46,7 @@ class Measured:
 
     @classmethod
     def of(cls, sample: Sample, figures: Figures) -> Measured:
-        return cls(sample, figures, features(sample.component()))
+        return cls(sample, figures, features(sample.component(), figures.cells.target.name))
 
     @property
     def cells(self) -> Cells:
@@ -58,6 +62,7 @@ class Off:
     ff: float
     dsp: int
     block: int
+    distributed: int
 
 
 def synthesised(
@@ -85,7 +90,7 @@ def synthesised(
 def fitted(rows: Iterable[Measured], target: str, mhz: dict[int, float]) -> Fit:
     """The coefficients that are least off in those rows that are there to be fitted."""
     used = [row for row in rows if row.sample.purpose == "fit"]
-    return Fit(target, _solved(used, "lut"), _solved(used, "ff"), mhz)
+    return Fit(target, _solved(used, "lut", target), _solved(used, "ff", target), mhz)
 
 
 def _noise(row: Measured, kind: str, size: int) -> float:
@@ -94,14 +99,14 @@ def _noise(row: Measured, kind: str, size: int) -> float:
     return PRECISION[kind] * max(size, SMALL)
 
 
-def _solved(rows: Sequence[Measured], kind: str) -> dict[str, float]:
+def _solved(rows: Sequence[Measured], kind: str, target: str) -> dict[str, float]:
     """Least squares of the relative errors, drawn to what is expected of each feature; rounded to what can be told."""
     counts: list[Any] = [getattr(row.counts, kind) for row in rows]
     names = sorted({name for count in counts for name in count})
     matrix = np.array([[count[name] for name in names] for count in counts], dtype=float)
     size = np.array([row.cells.size if kind == "lut" else row.cells.ff for row in rows], dtype=float)
     noise = np.array([_noise(row, kind, int(of)) for row, of in zip(rows, size, strict=True)])
-    before, spread = np.array([expected(name, kind) for name in names]).T
+    before, spread = np.array([expected(name, kind, target) for name in names]).T
     left = np.vstack([matrix / noise[:, None], np.diag(1 / spread)])
     right = np.concatenate([size / noise, before / spread])
     found = _positive(left, right) if kind == "lut" else np.linalg.lstsq(left, right, rcond=None)[0]
@@ -127,13 +132,14 @@ def errors(rows: Iterable[Measured], fit: Fit) -> list[Off]:
         lut, ff = fit.size(row.counts)
         cells, counts = row.cells, row.counts
         name = row.sample.name
-        found.append(Off(name, lut / cells.size - 1, ff / cells.ff - 1, counts.dsp - cells.dsp, counts.block - cells.block))
+        exact = (getattr(counts, of) - getattr(cells, of) for of in EXACT)
+        found.append(Off(name, lut / cells.size - 1, ff / cells.ff - 1, *exact))
     return found
 
 
 def table(rows: Sequence[Measured], fit: Fit) -> Rows:
     """The errors of whole units: those that were fitted, and those that were not."""
-    made: list[tuple[str, ...]] = [("units", "number", "LUT, median", "most", "FF, median", "most", "DSP", "block memories")]
+    made: list[tuple[str, ...]] = [("units", "number", "LUT, median", "most", "FF, median", "most", "DSP", "memories")]
     for purpose, name in (("fit", "fitted"), ("unseen", "not seen")):
         found = errors([row for row in rows if row.sample.purpose == purpose and row.sample.part == "unit"], fit)
         if not found:
@@ -142,8 +148,8 @@ def table(rows: Sequence[Measured], fit: Fit) -> Rows:
         for of in ("lut", "ff"):
             off = [abs(getattr(one, of)) for one in found]
             shown += [f"{statistics.median(off):.1%}", f"{max(off):.1%}"]
-        for of in ("dsp", "block"):
-            wrong = sum(getattr(one, of) != 0 for one in found)
+        for exact in (EXACT[:1], EXACT[1:]):
+            wrong = sum(any(getattr(one, of) for of in exact) for one in found)
             shown.append("exact" if not wrong else f"{wrong} wrong")
         made.append(tuple(shown))
     return made

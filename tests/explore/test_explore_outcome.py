@@ -63,6 +63,20 @@ SCORES = {
 }
 
 
+def test_a_target_with_its_clock() -> None:
+    """Each target has its rows, and its own look-up tables; the clock is the one that is said."""
+    found = outcome(SCORES, [0.94, 0.95, 0.93])
+    found = replace(found, axes=Axes(lanes=(2,), target=("ecp5", "xilinx@200")))
+    here, there = ([row for row in found.rows if row["target"] == name] for name in ("ecp5", "xilinx@200"))
+    assert len(here) == len(there) == 5
+    config = found.config(point(8), 2)
+    row = next(row for row in there if row["weight"] == "SQ2.6" and not row["residual_bits"])
+    cost = estimate(config, "xilinx", 200)
+    assert (row["lut"], row["mhz"], row["step_seconds"]) == (cost.lut, 200, cost.cycles / 200e6)
+    assert row["lut"] != estimate(config).lut and row["energy"] == estimate(config).energy
+    assert found.front("lut", target="xilinx@200")[0]["target"] == "xilinx@200"
+
+
 def test_rows_have_the_point_its_scores_and_what_its_unit_costs() -> None:
     found = outcome(SCORES, [0.94, 0.95, 0.93], lanes=(1, 4))
     assert len(found.rows) == 5 * 2 == len(found.to_frame())

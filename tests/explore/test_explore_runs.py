@@ -276,8 +276,8 @@ def test_a_search_of_more_than_there_is_finds_all(tmp_path: Path) -> None:
 
 
 def test_a_target_without_a_fit_is_refused_before_anything_runs(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"explore.target must be one that a fit was made for, ecp5, not 'ice40'"):
-        explore(small(target=["ecp5", "ice40"]), tmp_path / "out", tell=quiet)
+    with pytest.raises(ValueError, match=r"explore.target must be one that a fit was made for, ecp5, .*, not 'osu018'"):
+        explore(small(target=["ecp5", "osu018"]), tmp_path / "out", tell=quiet)
     assert not (tmp_path / "out").exists()
 
 

@@ -22,7 +22,8 @@ from kappa_rtl.hw.synth.costs import renewed
 from kappa_rtl.hw.synth.design import designed, drawn
 from kappa_rtl.hw.synth.estimate import Fit, fit_of
 from kappa_rtl.hw.synth.fit import Measured, errors, fitted, read, table, written
-from kappa_rtl.hw.synth.products import Product, memory_blocks, product
+from kappa_rtl.hw.synth.memories import memory
+from kappa_rtl.hw.synth.products import Product, mult18x18d
 from kappa_rtl.scripts.fit import clocks
 from kappa_rtl.scripts.main import main
 from support import ROOT
@@ -53,12 +54,12 @@ def rows() -> list[Measured]:
 )
 def test_blocks_of_a_product(factors: tuple[int, int], dsp: int) -> None:
     """As Yosys splits them: in chunks of 18 bits, of which one of a single bit is no block."""
-    assert product(*factors).dsp == product(*reversed(factors)).dsp == dsp
+    assert mult18x18d(*factors).dsp == mult18x18d(*reversed(factors)).dsp == dsp
 
 
 def test_a_wide_square() -> None:
     """25 bits: four blocks, three sums of which the lowest 18 bits come by themselves, a register before and one behind."""
-    assert product(25, 25, 49, square=True) == Product(dsp=4, adders=32 + 26 + 14, registers=25 + 49)
+    assert mult18x18d(25, 25, 49, square=True) == Product(dsp=4, adders=32 + 26 + 14, registers=25 + 49)
 
 
 @pytest.mark.parametrize(
@@ -70,13 +71,13 @@ def test_a_wide_square() -> None:
     ],
 )
 def test_block_memories(width: int, depth: int, blocks: int) -> None:
-    assert memory_blocks(width, depth) == blocks
+    assert memory("ecp5", width, depth).block == blocks
 
 
 def test_blocks_are_exact(rows: list[Measured]) -> None:
     """Of every synthesis, part or unit, fitted or not."""
-    wrong = [off.name for off in errors(rows, FIT) if off.dsp or off.block]
-    assert wrong == [] and len(rows) > 200
+    wrong = [off.name for off in errors(rows, FIT) if off.dsp or off.block or off.distributed]
+    assert wrong == [] and len(rows) == 495
 
 
 # ---------------------------------------------------------------- what is fitted
@@ -103,21 +104,21 @@ def test_the_fit_is_of_the_committed_syntheses(rows: list[Measured]) -> None:
 
 
 def test_how_far_off_units_that_were_not_seen(rows: list[Measured]) -> None:
-    """Registers within 2 %, look-up tables mostly within 3 %; those beyond it are named here and on the page."""
+    """Registers within 2.1 %, look-up tables mostly within 3 %; those beyond it are named here, and told on the page."""
     found = errors([row for row in rows if row.sample.purpose == "unseen"], FIT)
-    assert max(abs(off.ff) for off in found) < 0.02
+    assert len(found) == 60 and max(abs(off.ff) for off in found) < 0.021
     assert statistics.median(abs(off.lut) for off in found) < 0.02
     beyond = [off.name for off in found if abs(off.lut) > 0.03]
-    assert beyond == [*(f"unseen, unit {i}" for i in (3, 13, 14, 15)), "unseen, segments 4"]
-    assert max(abs(off.lut) for off in found) < 0.055
+    assert beyond == [f"unseen, unit {i}" for i in (3, 21, 31, 35, 37, 39, 41, 44, 48, 50, 52)]
+    assert [off.name for off in found if abs(off.lut) > 0.042] == ["unseen, unit 35", "unseen, unit 39"]
+    assert max(abs(off.lut) for off in found) < 0.16
 
 
 def test_what_segments_take(rows: list[Measured]) -> None:
-    """Registers within .4 %; look-up tables within 3 %, but for a small unit that is off by 53 of 1218."""
+    """Registers within .5 %, look-up tables within 3 %."""
     found = {off.name: off for off in errors([row for row in rows if row.sample.config.segments], FIT)}
-    assert len(found) == 16 and max(abs(off.ff) for off in found.values()) < 0.004
-    assert [name for name, off in found.items() if abs(off.lut) > 0.03] == ["unseen, segments 4"]
-    assert abs(found["unseen, segments 4"].lut) < 0.045
+    assert len(found) == 16 and max(abs(off.ff) for off in found.values()) < 0.005
+    assert max(abs(off.lut) for off in found.values()) < 0.025
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_the_units_of_the_page_on_segments(lanes: int, fields: dict[str, str], w
 
 def test_the_page_says_how_far_it_is_off(rows: list[Measured]) -> None:
     page = (DOCS / "synthesis.md").read_text()
-    assert renewed(page, {"estimate": table(rows, FIT)}) == page
+    assert renewed(page, {"estimate_ecp5": table(rows, FIT)}) == page
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 4, 8, 16])
@@ -195,8 +196,8 @@ def test_it_is_imported_when_it_is_asked_for() -> None:
 
 def test_bad_input(tmp_path: Path) -> None:
     config = ThrottleConfig(elements=640, eta=1)
-    with pytest.raises(ValueError, match=r"^target must be one that a fit was made for, ecp5, not 'ice40'$"):
-        estimate(config, "ice40")
+    with pytest.raises(ValueError, match=r"^target must be one that a fit was made for, ecp5, .*, not 'osu018'$"):
+        estimate(config, "osu018")
     for mhz in (0, -1, float("inf"), float("nan"), True, "fast"):
         with pytest.raises(ValueError, match=r"^mhz must be a number greater than 0, not"):
             estimate(config, mhz=mhz)  # type: ignore[arg-type]
@@ -248,7 +249,7 @@ def test_the_set_has_every_option() -> None:
 def test_the_command_fits_what_was_measured(tmp_path: Path) -> None:
     """Without synthesis: the committed coefficients and the page's table again."""
     out, page = tmp_path / "estimate.json", tmp_path / "page.md"
-    page.write_text("<!-- estimate -->\n<!-- end -->\n")
+    page.write_text("<!-- estimate_ecp5 -->\n<!-- end -->\n")
     given = ["fit", "--measured", "--json", str(SYNTHESES), "--clocks", str(DOCS / "synthesis.json")]
     done = CliRunner().invoke(main, [*given, "--out", str(out), "--page", str(page)])
     assert done.exit_code == 0, done.output
@@ -266,7 +267,8 @@ def test_the_command_fits_what_was_measured(tmp_path: Path) -> None:
 def test_what_was_synthesised_is_not_synthesised_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two small parts, cut off and gone on with; their sizes are the committed ones, and so is their Verilog."""
     monkeypatch.setattr(design, "RANDOM", {"fit": {"squares": 2}, "unseen": {}})
-    monkeypatch.setattr("kappa_rtl.scripts.fit.designed", lambda: [s for s in designed() if s.part == "squares"])
+    monkeypatch.setattr(design, "MORE", {})
+    monkeypatch.setattr("kappa_rtl.scripts.fit.designed", lambda target: [s for s in designed() if s.part == "squares"])
     path = tmp_path / "syntheses.json"
     arguments = ["fit", "--json", str(path), "--clocks", str(DOCS / "synthesis.json")]
     first = CliRunner().invoke(main, [*arguments, "--only", "squares 0"])

@@ -13,7 +13,7 @@ from typing import Any, Self
 from tabulate import tabulate
 
 from ....golden.config import ThrottleConfig
-from ....hw.synth.estimate import Cost, estimate
+from ....hw.synth.estimate import Cost, aimed, estimate
 from ....hw.synth.synthesis import Figures
 from .point import Point
 from .space import ONE, TENSOR, Axes
@@ -109,7 +109,7 @@ class Found:
             about |= {"steps": one.median("steps"), "seconds": sum(result["seconds"] for result in one.results)}
             for lanes in self.axes.lanes:
                 for target in self.axes.target:
-                    cost = estimate(self.config(one.point, lanes), target)
+                    cost = estimate(self.config(one.point, lanes), *aimed(target))
                     row = about | {"lanes": lanes, "target": target, "measured": False} | asdict(cost)
                     figures = self.measured.get(key_of(row))
                     made.append(row if figures is None else row | _of(figures, cost))
@@ -187,6 +187,7 @@ def _of(figures: Figures, cost: Cost) -> dict[str, Any]:
         "ff": cells.ff,
         "dsp": cells.dsp,
         "block": cells.block,
+        "distributed": cells.distributed,
         "mhz": mhz,
         "step_seconds": cost.cycles / (1e6 * mhz),
     }

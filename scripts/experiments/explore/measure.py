@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ....golden.files import write_atomically
 from ....hw.synth.design import unit_of
+from ....hw.synth.estimate import aimed
 from ....hw.synth.synthesis import Figures, measure, target_of, tool
 from . import SYNTH
 from .found import COSTS, Found, Key, key_of
@@ -33,7 +34,7 @@ def ready(which: str, targets: Iterable[str]) -> None:
     if which == "none":
         return
     for target in targets:
-        for name in ("yosys", *target_of(target).placer[:1]):
+        for name in ("yosys", *target_of(aimed(target)[0]).placer[:1]):
             if tool(name) is None:
                 raise ValueError(f'synth {which!r} must have {name}: pip install "kappa-rtl[synth]"')
 
@@ -56,8 +57,8 @@ def measured(found: Found, which: str, out: Path) -> dict[Key, Figures]:
             bar.set_postfix_str(f"{row['weight']}, {row['rounding']}, {row['lanes']} lanes")
             one = next(one for one in found.trained if one.point.id == row["point"])
             path = out / FOLDER / f"{row['point']}-{row['lanes']}-{row['target']}.json"
-            unit = unit_of(found.config(one.point, row["lanes"]))
-            figures = measure(unit, str(one.point), target=row["target"], seeds=SEEDS, known=_known(path, row["target"]))
+            unit, (target, _) = unit_of(found.config(one.point, row["lanes"])), aimed(row["target"])
+            figures = measure(unit, str(one.point), target=target, seeds=SEEDS, known=_known(path, target))
             write_atomically(path, json.dumps(figures.to_json(), indent=1) + "\n")
             made[key_of(row)] = replace(figures, name=str(one.point))
     return made

@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ....hw.synth.estimate import estimate, fit_of
+from ....hw.synth.estimate import estimate
 from ...settings import Settings
 from ..executors import LOCAL, check
 from ..pool import Task, compute
@@ -70,11 +70,6 @@ def explore(
     subject: Subject = Network.of(settings) if where is None else task(settings, where)
     references = floats(axes) if where is None else [Point(weight=FLOAT, law=OFF)]
     check(executor)
-    for target in axes.target:
-        try:
-            fit_of(target)
-        except ValueError as error:
-            raise ValueError(f"explore.{error}") from None
     if search:
         Search(axes, larger_is_better=True)
         if axes.size > LARGEST:

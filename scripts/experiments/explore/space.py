@@ -61,7 +61,7 @@ class Axes:
         grids: ``one`` binary point for all weights, or one for each ``tensor``, from the run in float too: segments of one unit,
             whose motion is intended unless it is given.
         lanes: L; trained once for all of them.
-        target: what the cost is estimated for.
+        target: what the cost is estimated for: ``ecp5``, or another one with the clock that is assumed: ``xilinx@200``, in MHz.
 
     Raises:
         ValueError: with the key, the value and the rule.
@@ -264,6 +264,12 @@ def _count(name: str, given: Any, low: int, high: int) -> int:
 def _target(name: str, given: Any) -> str:
     if not isinstance(given, str):
         raise ValueError(f"{name} must be names of targets, not {given!r}")
+    from ....hw.synth.estimate import aimed  # here: Amaranth takes half a second, and every command reads settings
+
+    try:
+        aimed(given)
+    except ValueError as error:
+        raise ValueError(f"explore.{error}") from None
     return given
 
 

@@ -1,0 +1,95 @@
+"""What a memory of so many words takes: the cheapest of what a family has, as Yosys' ``memory_libmap`` reckons it.
+
+That weighs the blocks, the multiplexers and enables where several stand one behind the other, and what the memory would be in
+registers. The costs are those of Yosys 0.70. On an ECP5 ``memory.v`` has the blocks itself, and Yosys chooses only beyond them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["FEW", "KINDS", "Memory", "memory"]
+
+FEW = 16
+"""Words that ``memory.v`` leaves to look-up tables on an ECP5, in the place of a block memory."""
+
+DEEP = 16384
+"""And up to how many it has blocks."""
+
+SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (DEEP, 1))
+"""Words of those, and the bits of each."""
+
+WIDE = (1, 2, 4, 9, 18, 36)
+
+
+class Kind(NamedTuple):
+    """One way to hold a memory.
+
+    Attributes:
+        address: bits of the address of the narrowest word.
+        widths: bits of a word; the address of each is a bit shorter than that of the one before.
+        cost: of one.
+        block: block memories that one counts; none if it is in the place of look-up tables.
+        byte: bits of a word come in so many at a time.
+        used: how much of the cost goes with the bits that are used.
+    """
+
+    address: int
+    widths: tuple[int, ...]
+    cost: int
+    block: int = 1
+    byte: int = 9
+    used: int = 0
+
+
+class Memory(NamedTuple):
+    """What one memory takes."""
+
+    block: int = 0  #: block memories
+    distributed: int = 0  #: memories in the place of look-up tables
+    registers: int = 0  #: bits of the registers that hold it, or stand behind it
+    chosen: int = 0  #: bits that multiplexers behind several choose from, less those they choose
+
+
+DPR16X4 = Kind(4, (4,), 4, block=0, byte=4)
+KINDS: dict[str, tuple[Kind, ...]] = {
+    "ecp5": (Kind(14, WIDE, 128),),
+    "nexus": (Kind(14, WIDE, 128), DPR16X4),
+    "gowin": (Kind(14, WIDE, 128), DPR16X4._replace(used=1)),
+    "machxo2": (Kind(13, WIDE[:-1], 64), DPR16X4),
+    "ice40": (Kind(11, (2, 4, 8, 16), 64, byte=1),),
+    "gatemate": (
+        Kind(14, (1, 2, 5, 10, 20, 40), 129, byte=1),
+        Kind(15, (1, 2, 5, 10, 20, 40, 80), 257, block=2, byte=1),
+        Kind(16, (1, 2, 5), 513, block=4, byte=1),
+    ),
+    "xilinx": (
+        Kind(14, WIDE, 129),
+        Kind(15, (*WIDE, 72), 257, block=2),
+        *(Kind(address, (width,), 8, block=0, byte=width, used=7) for address, width in ((5, 6), (6, 3))),
+        Kind(7, (1,), 8, block=0, byte=1, used=8),
+    ),
+}
+"""What each target has, in the order in which the first of two that are equally cheap is taken."""
+
+
+def memory(target: str, width: int, depth: int) -> Memory:
+    """What a memory (:class:`~kappa_rtl.hw.cells.memory.BlockMemory`) takes on a target: ``depth`` words of ``width`` bits."""
+    depth = max(2, depth)
+    if target == "ecp5" and depth <= DEEP:
+        if depth <= FEW:
+            return Memory(distributed=-(-width // 4), registers=2 * width)
+        return Memory(block=-(-width // next(bits for words, bits in SHAPES if depth <= words)))
+    least, found = float(width * depth), Memory(registers=width * (depth + 2), chosen=width * (depth - 1))
+    for kind in KINDS[target]:
+        for place, bits in enumerate(kind.widths):
+            deep = -(-depth // (1 << kind.address - place))
+            byte = min(kind.byte, bits)
+            count = -(-deep * (-(-width // byte) * byte) // bits)
+            gates = (deep - 1) * width + (deep if deep > 1 else 0)
+            cost = (kind.cost - kind.used) * count + kind.used * deep * width / bits + gates / 2
+            if cost < least:
+                least = cost
+                held = {"block": kind.block * count} if kind.block else {"distributed": count}
+                found = Memory(**held, registers=width * (1 if kind.block else 2), chosen=(deep - 1) * width)
+    return found
