@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ...golden.formats import Rounding
 from ...golden.training.scales import QUANTILE, TensorScale, reach, scale
 from .plan import gains_of, largest_rate, named, pattern_of
 
@@ -99,7 +100,9 @@ def calibrate(
         raise ValueError(f"grids must be one of {', '.join(GRIDS)}, not {grids!r}")
     if getattr(optimizer, "_kappa_rtl", None) is not None:
         raise ValueError("optimizer must have no throttle yet: calibrate first")
-    rounding = fields.pop("rounding", None)
+    rounding, modes = fields.pop("rounding", None), [mode.value for mode in Rounding]
+    if rounding not in (None, *modes):
+        raise ValueError(f"rounding must be one of {', '.join(modes)}, not {rounding!r}")
     parameters = named(optimizer, model)
     gains = gains_of(model, parameters)
     rate = max(largest_rate(group) for group in optimizer.param_groups)

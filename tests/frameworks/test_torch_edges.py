@@ -43,6 +43,7 @@ REFUSED: dict[str, Callable[[Any, Any], Any]] = {
     ),
     "bits must be of gradient, weight, update, direction, not of 'w'": lambda m, o: calibrate(m, o, [], loss_of, {"w": 3}),
     "fields must be among gain_from_one, lanes, random_bits": lambda m, o: calibrate(m, o, [], loss_of, 8, law="adgd"),
+    "rounding must be one of nearest_even, nearest_up, ": lambda m, o: calibrate(m, o, [], loss_of, 8, rounding="nearest"),
     "batches must give at least one batch with a gradient": lambda m, o: calibrate(m, o, [], loss_of),
     "bits of gradient must be an integer from 4 to 32, not 2": lambda m, o: calibrate(m, o, [], loss_of, 2),
 }
