@@ -53,9 +53,11 @@ EXPECTED: dict[str, tuple[float, float]] = {
     "weights: joined bits": (0.3, 1.2),
     "updates: nonzero bits": (0.3, 1.2),
     "updates: sticky": (1.2, 1.6),
+    "either bits": (0.3, 0.6),
     "chosen bits": (1, 2),
     "read bits": (0.5, 1),
     "moved bits": (0.6, 1.6),
+    "small memories": (5, 40),
     "small memory bits": (0, 2),
     "ranks": (1.2, 1.6),
     "comparisons": (6, 12),
@@ -170,6 +172,7 @@ def _squares(found: Counts, part: SumOfSquares, constant: bool = False) -> None:
     found.ff["squares registers"] += ff
     found.lut["squares carry"] += lut
     found.lut["squares control"] += 1
+    found.lut["either bits"] += lanes * bits * (part.either and not constant)
 
 
 # ---------------------------------------------------------------- updates
@@ -368,6 +371,7 @@ def _memories(found: Counts, config: ThrottleConfig, one: bool, changes: bool) -
         found.block += held.block
         found.distributed += held.distributed
         found.ff["memory registers"] += held.registers
+        found.lut["small memories"] += not held.block
         found.lut["small memory bits"] += word * (not held.block)
         found.lut["memory chosen bits"] += held.chosen
         if config.parity:
