@@ -35,9 +35,9 @@ RANDOM = {"fit": {"update": 100, "squares": 24, "scalar": 41, "unit": 34}, "unse
 MORE = {"ecp5": {"fit": {"update": 220, "unit": 100}, "unseen": {"unit": 54}}}
 """Where more are drawn, by target."""
 
-MOST_PARTIAL = 4500
-"""Units whose multipliers form more products of single bits are left out where look-up tables form them: above some 15,000 of
-those, twice what the largest of such chips have."""
+MOST_PARTIAL = 2500
+"""Units whose multipliers form more products of single bits are left out where look-up tables form them: those take above 10,000,
+and the largest of such chips has 9,400."""
 
 WITH_SEGMENTS = 6
 """How many units with segments are drawn at random, none of which is fitted."""

@@ -15,7 +15,8 @@ from .space import TENSOR, finer
 
 ABOUT = (
     "from the configuration: look-up tables are estimated, the clock is that of the nearest core that was measured or the one "
-    "that was given, and energy is an estimate of what 180 nm gates would take, good for ratios; memory, bytes and cycles are exact"
+    "that was given, and energy is an estimate of what 180 nm gates would take, good for ratios; "
+    "memory, bytes and cycles are exact"
 )
 
 
