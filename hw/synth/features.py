@@ -112,9 +112,9 @@ class Counts:
             self.lut[f"{part} carry"] += count * made.adders
         if made.soft:
             self.lut["soft products"] += count * made.soft
-        if made.partial:
-            self.lut[f"{what or part} partial products"] += count * made.partial
-            self.lut[f"{what or part} factors' bits"] += count * made.sides
+        if made.sides:
+            self.lut[f"{what or part} rows"] += count * made.rows
+            self.lut[f"{what or part} sides"] += count * made.sides
 
     def delay(self, part: str, bits: int, cycles: int) -> None:
         """Bits that pass through so many registers, from which nothing is taken on the way."""

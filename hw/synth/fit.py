@@ -25,6 +25,9 @@ __all__ = ["Measured", "Off", "errors", "fitted", "read", "synthesised", "table"
 PRECISION = {"lut": 0.02, "ff": 0.003}
 """How far a size may be off of a model that has all features, as a fraction of it: syntheses weigh by that."""
 
+FAR, ROUNDS = 1.5, 5
+"""From how many times that on a synthesis counts for less, and how often that is found anew: some are made for speed."""
+
 SMALL = 400
 """Of a part that is smaller the size is taken for this: it is some of a unit that is larger."""
 
@@ -107,9 +110,13 @@ def _solved(rows: Sequence[Measured], kind: str, target: str) -> dict[str, float
     size = np.array([row.cells.size if kind == "lut" else row.cells.ff for row in rows], dtype=float)
     noise = np.array([_noise(row, kind, int(of)) for row, of in zip(rows, size, strict=True)])
     before, spread = np.array([expected(name, kind, target) for name in names]).T
-    left = np.vstack([matrix / noise[:, None], np.diag(1 / spread)])
-    right = np.concatenate([size / noise, before / spread])
-    found = _positive(left, right) if kind == "lut" else np.linalg.lstsq(left, right, rcond=None)[0]
+    weight = np.ones_like(noise)
+    for _ in range(ROUNDS):
+        trust = weight / noise
+        left = np.vstack([matrix * trust[:, None], np.diag(1 / spread)])
+        right = np.concatenate([size * trust, before / spread])
+        found = _positive(left, right) if kind == "lut" else np.linalg.lstsq(left, right, rcond=None)[0]
+        weight = np.sqrt(np.minimum(1, FAR * noise / np.maximum(np.abs(matrix @ found - size), 1e-9)))
     return {name: round(float(value), 3) for name, value in zip(names, found, strict=True)}
 
 

@@ -23,8 +23,8 @@ class Product(NamedTuple):
     adders: int = 0  #: bits of the carry chains that join their products, two in a cell
     soft: int = 0  #: bits of products by a single bit, for which Yosys takes look-up tables
     registers: int = 0  #: bits of registers; those of a block are inside it
-    partial: int = 0  #: products of single bits that look-up tables form and add, where there is no block for them
-    sides: int = 0  #: bits of the factors of those
+    rows: int = 0  #: where look-up tables multiply: bits of the adders that bring its rows of partial products down to two
+    sides: int = 0  #: and of the one that adds those two
     before: int = 0  #: 1 if the block takes in one more register, which stands in front of the multiplier
     behind: int = 0  #: 1 if it takes in one that stands behind it
 
@@ -116,7 +116,8 @@ def _outside(a: int, b: int, bits: int, square: bool) -> Product:
 
 
 def _tables(a: int, b: int) -> Product:
-    return Product(soft=max(a, b)) if min(a, b) < 2 else Product(partial=a * b, sides=a + b)
+    wide, narrow = max(a, b), min(a, b)
+    return Product(soft=wide) if narrow < 2 else Product(rows=(narrow - 2) * wide, sides=a + b)
 
 
 def _cut(a: int, b: int, bits: int, rules: Sequence[Rule]) -> Product:

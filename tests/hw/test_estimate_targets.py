@@ -100,9 +100,9 @@ def test_memories(name: str) -> None:
 
 
 def test_where_there_are_no_blocks() -> None:
-    """Products of single bits, and registers on both sides: of a square one for both factors."""
+    """Ten rows of twelve bits, eight of which go, and registers on both sides: of a square one for both factors."""
     made = FAMILIES["ice40"].multiply(12, 10, 20)
-    assert (made.dsp, made.partial, made.sides, made.registers) == (0, 120, 22, 12 + 10 + 20)
+    assert (made.dsp, made.rows, made.sides, made.registers) == (0, 96, 22, 12 + 10 + 20)
     assert FAMILIES["ice40"].multiply(12, 12, 23, square=True).registers == 12 + 23
     assert FAMILIES["gatemate"].multiply(40, 40).dsp == 1
 
