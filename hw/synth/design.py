@@ -32,7 +32,10 @@ __all__ = ["PARTS", "RANDOM", "Sample", "alone", "designed", "drawn", "segmented
 RANDOM = {"fit": {"update": 100, "squares": 24, "scalar": 41, "unit": 34}, "unseen": {"unit": 24}}
 """How many configurations are drawn at random, by what they are for and by part."""
 
-MORE = {"ecp5": {"fit": {"update": 220, "unit": 100}, "unseen": {"unit": 54}}}
+MORE = {
+    "ecp5": {"fit": {"update": 220, "unit": 100}, "unseen": {"unit": 54}},
+    "xilinx": {"fit": {"unit": 50}},
+}
 """Where more are drawn, by target."""
 
 MOST_PARTIAL = 2500

@@ -110,7 +110,7 @@ def test_how_far_off_units_that_were_not_seen(rows: list[Measured]) -> None:
     assert statistics.median(abs(off.lut) for off in found) < 0.02
     beyond = [off.name for off in found if abs(off.lut) > 0.03]
     assert beyond == [f"unseen, unit {i}" for i in (3, 21, 31, 35, 37, 39, 41, 44, 48, 50, 52)]
-    assert [off.name for off in found if abs(off.lut) > 0.042] == ["unseen, unit 35", "unseen, unit 39"]
+    assert [off.name for off in found if abs(off.lut) > 0.044] == ["unseen, unit 35", "unseen, unit 39"]
     assert max(abs(off.lut) for off in found) < 0.16
 
 
@@ -118,7 +118,7 @@ def test_what_segments_take(rows: list[Measured]) -> None:
     """Registers within .5 %, look-up tables within 3 %."""
     found = {off.name: off for off in errors([row for row in rows if row.sample.config.segments], FIT)}
     assert len(found) == 16 and max(abs(off.ff) for off in found.values()) < 0.005
-    assert max(abs(off.lut) for off in found.values()) < 0.025
+    assert max(abs(off.lut) for off in found.values()) < 0.03
 
 
 @pytest.mark.parametrize(
