@@ -71,6 +71,7 @@ EXPECTED: dict[str, tuple[float, float]] = {
     "segments": (40, 40),
     "segment lanes": (4, 4),
     "segment bits": (4, 4),
+    "segment table bits": (0, 1),
     "aligned bits": (1, 0.5),
     "residuals": (10, 40),
 }
@@ -349,6 +350,7 @@ def _segments(found: Counts, core: StreamingThrottle, streams: bool) -> None:
     found.lut["segments"] += 1
     found.lut["segment carry"] += found.carry(elements)
     found.lut["segment lanes"] += lanes
+    found.lut["segment table bits"] += entries * (elements + shift)
     found.lut["segment bits"] += shift
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,9 +90,15 @@ def synthesised(
     return found
 
 
-def fitted(rows: Iterable[Measured], target: str, mhz: dict[int, float]) -> Fit:
-    """The coefficients that are least off in those rows that are there to be fitted."""
+def fitted(rows: Iterable[Measured], target: str, mhz: Mapping[str, Mapping[int, float]]) -> Fit:
+    """The coefficients that are least off in those rows that are there to be fitted.
+
+    Raises:
+        ValueError: there are none.
+    """
     used = [row for row in rows if row.sample.purpose == "fit"]
+    if not used:
+        raise ValueError("json must have samples that are there to be fitted, and has none")
     return Fit(target, _solved(used, "lut", target), _solved(used, "ff", target), mhz)
 
 
@@ -196,8 +202,11 @@ def read(path: Path, target: Target = TARGETS["ecp5"]) -> list[tuple[Sample, Fig
             raise ValueError(f"it is of the target {document['target']}, not {target.name}")
         found = []
         for one in document["samples"]:
+            cells = one["cells"]
+            if not isinstance(cells, dict) or not cells or not all(type(count) is int for count in cells.values()):
+                raise ValueError(f"cells of {one['name']!r} must be counts by name, not {cells!r}")
             config = ThrottleConfig.from_table(one["configuration"])
-            figures = Figures(one["name"], Cells(one["cells"], target), "", digest=one["digest"])
+            figures = Figures(one["name"], Cells(cells, target), "", digest=one["digest"])
             found.append((Sample(one["name"], one["purpose"], one["part"], config), figures))
         return found
     except (ValueError, KeyError, TypeError) as error:

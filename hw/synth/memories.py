@@ -51,9 +51,12 @@ class Memory(NamedTuple):
     chosen: int = 0  #: bits that multiplexers behind several choose from, less those they choose
 
 
+PORT = 2
+"""What a port beside the written one adds to the cost of a memory."""
+
 DPR16X4 = Kind(4, (4,), 4, block=0, byte=4)
 KINDS: dict[str, tuple[Kind, ...]] = {
-    "ecp5": (Kind(14, WIDE, 128),),
+    "ecp5": (Kind(14, WIDE, 128), DPR16X4),
     "nexus": (Kind(14, WIDE, 128), DPR16X4),
     "gowin": (Kind(14, WIDE, 128), DPR16X4._replace(used=1)),
     "machxo2": (Kind(13, WIDE[:-1], 64), DPR16X4),
@@ -76,9 +79,7 @@ KINDS: dict[str, tuple[Kind, ...]] = {
 def memory(target: str, width: int, depth: int) -> Memory:
     """What a memory (:class:`~kappa_rtl.hw.cells.memory.BlockMemory`) takes on a target: ``depth`` words of ``width`` bits."""
     depth = max(2, depth)
-    if target == "ecp5" and depth <= DEEP:
-        if depth <= FEW:
-            return Memory(distributed=-(-width // 4), registers=2 * width)
+    if target == "ecp5" and FEW < depth <= DEEP:
         return Memory(block=-(-width // next(bits for words, bits in SHAPES if depth <= words)))
     least, found = float(width * depth), Memory(registers=width * (depth + 2), chosen=width * (depth - 1))
     for kind in KINDS[target]:
@@ -87,7 +88,7 @@ def memory(target: str, width: int, depth: int) -> Memory:
             byte = min(kind.byte, bits)
             count = -(-deep * (-(-width // byte) * byte) // bits)
             gates = (deep - 1) * width + (deep if deep > 1 else 0)
-            cost = (kind.cost - kind.used) * count + kind.used * deep * width / bits + gates / 2
+            cost = (kind.cost - kind.used) * count + kind.used * deep * width / bits + gates / 2 + PORT
             if cost < least:
                 least = cost
                 held = {"block": kind.block * count} if kind.block else {"distributed": count}

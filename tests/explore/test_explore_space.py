@@ -83,8 +83,8 @@ def test_a_key_is_a_value_a_list_or_a_range(key: str, given: Any, read: tuple[An
         ("lanes", 0, "explore.lanes must be integers from 1 to 32, not 0"),
         ("target", 3, "explore.target must be names of targets, not 3"),
         ("target", "xilinx", "explore.target must have the clock that is assumed, as in xilinx@150, not 'xilinx'"),
-        ("target", "xilinx@fast", "explore.target must be NAME or NAME@MHZ, with a clock above 0, not 'xilinx@fast'"),
-        ("target", "ecp5@0", "explore.target must be NAME or NAME@MHZ, with a clock above 0, not 'ecp5@0'"),
+        ("target", "xilinx@x", "explore.target must be NAME or NAME@MHZ, with a clock from 0.001 to 100000, not 'xilinx@x'"),
+        ("target", "ecp5@0", "explore.target must be NAME or NAME@MHZ, with a clock from 0.001 to 100000, not 'ecp5@0'"),
     ],
 )
 def test_what_a_key_refuses(key: str, given: Any, says: str) -> None:

@@ -10,7 +10,9 @@ import warnings
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from amaranth.hdl import UnusedElaboratable
 from click.testing import CliRunner
@@ -20,7 +22,7 @@ from kappa_rtl.hw import estimate
 from kappa_rtl.hw.synth import design, synthesis
 from kappa_rtl.hw.synth.costs import renewed
 from kappa_rtl.hw.synth.design import designed, drawn
-from kappa_rtl.hw.synth.estimate import Fit, fit_of
+from kappa_rtl.hw.synth.estimate import Fit, aimed, fit_of
 from kappa_rtl.hw.synth.fit import Measured, errors, fitted, read, table, written
 from kappa_rtl.hw.synth.memories import memory
 from kappa_rtl.hw.synth.products import Product, mult18x18d
@@ -157,8 +159,16 @@ def test_what_follows_from_the_configuration() -> None:
     config = ThrottleConfig(elements=100, eta=1, lanes=3, weight="SQ2.6", gradient="SQ2.8", update="SQ1.9", residual_bits=4)
     cost = estimate(config, mhz=200)
     assert cost.memory_bits == 100 * (8 + 10 + 4)
-    assert cost.bytes_a_step == 102 * (10 + 8 + 8) // 8
+    assert cost.bytes_a_step == 332  # of 331.5
     assert cost.mhz == 200 and Fraction(cost.cycles, 200_000_000) == pytest.approx(Fraction(cost.step_seconds))
+
+
+def test_what_is_kept_in_one_pass() -> None:
+    """The gradient before, if the decision needs it; and a bit of parity for each that is kept."""
+    config = ThrottleConfig(elements=64, eta=1, weight="SQ2.6", gradient="SQ2.8", update="SQ1.9", delay=1)
+    assert estimate(config).memory_bits == 64 * (8 + 10)
+    assert estimate(config.replace(source="norm")).memory_bits == 64 * 8
+    assert estimate(config.replace(parity=True, residual_bits=3)).memory_bits == 64 * (8 + 11 + 4)
 
 
 def test_what_follows_from_segments() -> None:
@@ -185,8 +195,18 @@ def test_a_direction_comes_as_a_stream() -> None:
 
 
 def test_the_clock_is_that_of_the_nearest_lanes() -> None:
-    fit = replace(FIT, mhz={1: 180.0, 2: 200.0, 8: 160.0})
-    assert [fit.clock(lanes) for lanes in (1, 3, 4, 5, 32)] == [180, 200, 160, 160, 160]
+    fit = replace(FIT, mhz={"core": {1: 180.0, 2: 200.0, 8: 160.0}, "one pass": {8: 120.0}})
+    configs = [ThrottleConfig(elements=640, eta=1, lanes=lanes) for lanes in (1, 3, 4, 5, 32)]
+    assert [fit.clock(config) for config in configs] == [180, 200, 160, 160, 160]
+    assert fit.clock(configs[0].replace(delay=1)) == 120 and fit.clock(configs[0].replace(direction="SQ4.12")) == 180
+    with pytest.raises(ValueError, match=r"^mhz must be given for the target ecp5, on which no core was placed$"):
+        replace(FIT, mhz={}).clock(configs[0])
+
+
+def test_a_core_of_one_pass_is_slower() -> None:
+    config = ThrottleConfig(elements=640, eta=1, lanes=8)
+    kinds = config, config.replace(direction="SQ4.12"), config.replace(delay=1)
+    assert [estimate(one).mhz for one in kinds] == [203.5, 203.6, 122]
 
 
 def test_it_is_imported_when_it_is_asked_for() -> None:
@@ -198,9 +218,20 @@ def test_bad_input(tmp_path: Path) -> None:
     config = ThrottleConfig(elements=640, eta=1)
     with pytest.raises(ValueError, match=r"^target must be one that a fit was made for, ecp5, .*, not 'osu018'$"):
         estimate(config, "osu018")
-    for mhz in (0, -1, float("inf"), float("nan"), True, "fast"):
-        with pytest.raises(ValueError, match=r"^mhz must be a number greater than 0, not"):
+    cost = estimate(config, mhz=1)
+    of_numpy: Any = np.int64(1)
+    assert estimate(config, mhz=of_numpy) == cost and type(estimate(config, mhz=of_numpy).mhz) is float
+    for mhz in (0, -1, 10**400, float("inf"), float("nan"), True, "fast", [1], np.bool_(True)):
+        with pytest.raises(ValueError, match=r"^mhz must be a number from 0\.001 to 100000, not"):
             estimate(config, mhz=mhz)  # type: ignore[arg-type]
+    wrong: Any
+    for wrong in (["ecp5"], None, "ecp5@200"):
+        with pytest.raises(ValueError, match=r"^target must be one that a fit was made for, "):
+            estimate(config, wrong)
+    for wrong in (None, "ecp5@", "ecp5@-1", "ecp5@ 200", "ecp5@1e3", "ecp5@0", "ecp5@inf", "ecp5@1@2"):
+        with pytest.raises(ValueError, match=r"^target must be NAME or NAME@MHZ, with a clock from 0\.001 to 100000, not"):
+            aimed(wrong)
+    assert aimed("ecp5") == ("ecp5", None) and aimed("xilinx@187.5") == ("xilinx", 187.5)
     empty = tmp_path / "empty.json"
     empty.write_text("{}")
     with pytest.raises(ValueError, match=r"^json must name a file of syntheses, or none yet, not '.*empty\.json': 'target'$"):
@@ -260,6 +291,32 @@ def test_the_command_fits_what_was_measured(tmp_path: Path) -> None:
     assert refused.exit_code == 1 and "json must name a file of syntheses with --measured, not '" in refused.output
     refused = CliRunner().invoke(main, ["fit", *given[2:], "--only", "("])
     assert refused.exit_code == 1 and "only must be a regular expression, not '('" in refused.output
+
+
+def test_the_command_refuses_what_would_pass_for_something_else(tmp_path: Path) -> None:
+    """Other configurations, a part of the set, figures of another target, a file that would be written over."""
+    document = json.loads(SYNTHESES.read_text())
+    samples, copy = document["samples"], tmp_path / "copy.json"
+    given = ["fit", "--measured", "--json", str(copy), "--clocks"]
+
+    def told(samples: list[Any], out: Path = tmp_path / "new.json", clocks: str = "synthesis.json") -> str:
+        copy.write_text(json.dumps(document | {"samples": samples}))
+        return CliRunner().invoke(main, [*given, str(DOCS / clocks), "--out", str(out)]).output
+
+    last = samples[-1]
+    flipped = last | {"configuration": last["configuration"] | {"every_rail": not last["configuration"].get("every_rail")}}
+    says = told([*samples[:-1], flipped])
+    assert f"json must have the configurations of the set, and 1 are others, {last['name']} first" in says
+    assert f"out and page must be of the whole set, of which 1 are missing, {last['name']} first" in told(samples[:-1])
+    assert f"cells of '{last['name']}' must be counts by name, not {{}}" in told([*samples[:-1], last | {"cells": {}}])
+    assert "json, clocks, out and page must be different files" in told(samples, out=copy)
+    assert len(json.loads(copy.read_text())["samples"]) == len(samples)
+    assert "it is of the target ice40, not ecp5" in told(samples, clocks="synthesis_ice40.json")
+    assert not (tmp_path / "new.json").exists()
+    assert "left out: 1 samples of " in told([*samples, last | {"name": "mine"}])
+    copy.write_text(json.dumps(document | {"tools": {"yosys": "0.1"}}))
+    mixed = CliRunner().invoke(main, ["fit", "--json", str(copy), "--only", "^fit, squares 3$"])
+    assert mixed.exit_code == 1 and ("alone, and" in mixed.output or "yosys is not installed" in mixed.output)
 
 
 @needs_yosys

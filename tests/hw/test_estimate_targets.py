@@ -19,7 +19,7 @@ from kappa_rtl.hw.synth.estimate import fit_of
 from kappa_rtl.hw.synth.families import FAMILIES
 from kappa_rtl.hw.synth.features import features
 from kappa_rtl.hw.synth.fit import Measured, errors, fitted, read, table
-from kappa_rtl.hw.synth.memories import KINDS, memory
+from kappa_rtl.hw.synth.memories import FEW, KINDS, memory
 from kappa_rtl.hw.synth.targets import TARGETS, Cells
 from support import ROOT
 
@@ -131,13 +131,13 @@ def _mapped(target: str, modules: dict[str, str], source: str, until: str, tmp_p
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(MAPPED))
 def test_blocks_as_yosys_takes_them(name: str, tmp_path: Path) -> None:
-    """Every product of 4 to 36 bits, in one run."""
+    """Every product of 2 to 36 bits, in one run."""
     modules = {
         f"m_{a}_{b}": f"(* keep_hierarchy *) module m_{a}_{b}(input clk, enable, input [1023:0] in, output out);\n"
         f"  wire [{a + b - 1}:0] o;\n  assign out = ^o;\n"
         f"  kappa_rtl_multiply #(.A({a}), .B({b})) m(clk, enable, in[0 +: {a}], in[512 +: {b}], o);\nendmodule\n"
-        for a in range(4, 37)
-        for b in range(4, a + 1)
+        for a in range(2, 37)
+        for b in range(2, a + 1)
     }
     found = _mapped(name, modules, multiplier.SOURCE.read_text(), MAPPED[name], tmp_path)
     multiply = FAMILIES[name].multiply
@@ -148,13 +148,14 @@ def test_blocks_as_yosys_takes_them(name: str, tmp_path: Path) -> None:
 
 @needs_yosys
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", ["ecp5", *OTHERS])
 def test_memories_as_yosys_chooses_them(name: str, tmp_path: Path) -> None:
     """Of widths and depths on both sides of every place where the choice changes, in one run."""
     shapes = [
         (width, depth)
-        for width in (4, 8, 13, 16, 24, 30, 32, 36, 48, 64, 72, 96, 100, 128, 256, 500)
+        for width in (2, 3, 4, 5, 6, 8, 13, 16, 24, 30, 32, 36, 48, 64, 72, 96, 100, 128, 256, 500)
         for depth in (2, 3, 4, 7, 8, 9, 16, 17, 32, 33, 48, 60, 64, 65, 100, 128, 129, 256, 257, 512, 513, 1024, 1025, 2049, 4097)
+        if name != "ecp5" or depth <= FEW  # beyond, memory.v has the blocks itself
     ]
     modules = {
         f"m_{width}_{depth}": "(* keep_hierarchy *)"

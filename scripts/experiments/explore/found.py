@@ -148,7 +148,8 @@ class Found:
         rows: list[tuple[str, ...]] = [(str(best.point), *_shown(best.scores), *[""] * len(COSTS))]
         rows += [
             (
-                f"{row['weight']}, {row['rounding']}, {row['law']}{', a grid a tensor' if row['scales'] else ''}",
+                f"{row['weight']}, {row['rounding']}, {row['law']}{', a grid a tensor' if row['scales'] else ''}"
+                + (f", {row['target']}" if len(self.axes.target) > 1 else ""),
                 *(f"{row[name]:.3f}" for name in ("score", "least", "most")),
                 *(shown(row[name]) for name in COSTS),
             )
