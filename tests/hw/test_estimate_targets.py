@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from amaranth.hdl import UnusedElaboratable
 
+from kappa_rtl.golden.config import ThrottleConfig
+from kappa_rtl.hw import estimate
 from kappa_rtl.hw.cells import memory as memory_cell
 from kappa_rtl.hw.cells import multiplier
 from kappa_rtl.hw.synth import synthesis
 from kappa_rtl.hw.synth.costs import renewed
 from kappa_rtl.hw.synth.design import Sample, designed
-from kappa_rtl.hw.synth.estimate import fit_of
+from kappa_rtl.hw.synth.estimate import aimed, fit_of
 from kappa_rtl.hw.synth.families import FAMILIES
 from kappa_rtl.hw.synth.features import features
 from kappa_rtl.hw.synth.fit import Measured, errors, fitted, read, table
