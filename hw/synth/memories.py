@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["FEW", "KINDS", "Memory", "memory"]
+__all__ = ["FEW", "KINDS", "Kind", "Memory", "memory"]
 
 FEW = 16
 """Words that ``memory.v`` leaves to look-up tables on an ECP5, in the place of a block memory."""
@@ -58,7 +58,7 @@ DPR16X4 = Kind(4, (4,), 4, block=0, byte=4)
 KINDS: dict[str, tuple[Kind, ...]] = {
     "ecp5": (Kind(14, WIDE, 128), DPR16X4),
     "nexus": (Kind(14, WIDE, 128), DPR16X4),
-    "gowin": (Kind(14, WIDE, 128), DPR16X4._replace(used=1)),
+    "gowin": (Kind(14, WIDE, 128), DPR16X4._replace(used=4)),
     "machxo2": (Kind(13, WIDE[:-1], 64), DPR16X4),
     "ice40": (Kind(11, (2, 4, 8, 16), 64, byte=1),),
     "gatemate": (

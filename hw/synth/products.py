@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-__all__ = ["Multiply", "Product", "block_of_any_width", "dsp48", "even", "gowin", "look_up_tables", "mult18x18d", "nexus"]
+__all__ = ["Multiply", "Product", "Rule", "block_of_any_width", "dsp48", "even", "gowin", "look_up_tables", "mult18x18d", "nexus"]
 
 
 class Product(NamedTuple):
