@@ -23,23 +23,14 @@ WIDE = (1, 2, 4, 9, 18, 36)
 
 
 class Kind(NamedTuple):
-    """One way to hold a memory.
+    """One way to hold a memory."""
 
-    Attributes:
-        address: bits of the address of the narrowest word.
-        widths: bits of a word; the address of each is a bit shorter than that of the one before.
-        cost: of one.
-        block: block memories that one counts; none if it is in the place of look-up tables.
-        byte: bits of a word come in so many at a time.
-        used: how much of the cost goes with the bits that are used.
-    """
-
-    address: int
-    widths: tuple[int, ...]
-    cost: int
-    block: int = 1
-    byte: int = 9
-    used: int = 0
+    address: int  #: bits of the address of the narrowest word
+    widths: tuple[int, ...]  #: bits of a word; the address of each is a bit shorter than that of the one before
+    cost: int  #: of one
+    block: int = 1  #: block memories that one counts; none if it is in the place of look-up tables
+    byte: int = 9  #: bits of a word come in so many at a time
+    used: int = 0  #: how much of the cost goes with the bits that are used
 
 
 class Memory(NamedTuple):
