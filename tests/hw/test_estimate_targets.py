@@ -102,6 +102,20 @@ def test_memories(name: str) -> None:
     assert tuple((one.block, one.distributed) for one in held) == HELD[name]
 
 
+@pytest.mark.parametrize(
+    ("name", "width", "depth", "distributed"),
+    [
+        *(("ecp5", 2, 3, 0), ("ecp5", 2, 4, 1), ("ecp5", 5, 2, 0), ("ecp5", 6, 2, 2), ("ecp5", 16, 16, 4)),
+        *(("xilinx", 3, 2, 0), ("xilinx", 2, 3, 1), ("xilinx", 4, 2, 1), ("gowin", 2, 512, 32), ("gowin", 5, 256, 32)),
+    ],
+)
+def test_memories_of_a_few_bits(name: str, width: int, depth: int, distributed: int) -> None:
+    """Where registers are cheaper than a memory in the place of look-up tables, and where those are cheaper than a block."""
+    found = memory(name, width, depth)
+    assert (found.block, found.distributed) == (0, distributed)
+    assert found.registers == width * (2 if distributed else depth + 2)
+
+
 def test_where_there_are_no_blocks() -> None:
     """Ten rows of twelve bits, eight of which go, and registers on both sides: of a square one for both factors."""
     made = FAMILIES["ice40"].multiply(12, 10, 20)
