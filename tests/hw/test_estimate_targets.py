@@ -14,14 +14,15 @@ from kappa_rtl.golden.config import ThrottleConfig
 from kappa_rtl.hw import estimate
 from kappa_rtl.hw.cells import memory as memory_cell
 from kappa_rtl.hw.cells import multiplier
-from kappa_rtl.hw.synth import synthesis
+from kappa_rtl.hw.synth import memories, products, synthesis
 from kappa_rtl.hw.synth.costs import renewed
 from kappa_rtl.hw.synth.design import Sample, designed
 from kappa_rtl.hw.synth.estimate import aimed, fit_of
 from kappa_rtl.hw.synth.families import FAMILIES
 from kappa_rtl.hw.synth.features import features
 from kappa_rtl.hw.synth.fit import Measured, errors, fitted, read, table
-from kappa_rtl.hw.synth.memories import FEW, KINDS, memory
+from kappa_rtl.hw.synth.memories import DPR16X4, FEW, KINDS, WIDE, Kind, memory
+from kappa_rtl.hw.synth.products import Rule
 from kappa_rtl.hw.synth.targets import TARGETS, Cells
 from support import ROOT
 
@@ -102,18 +103,42 @@ def test_memories(name: str) -> None:
     assert tuple((one.block, one.distributed) for one in held) == HELD[name]
 
 
-@pytest.mark.parametrize(
-    ("name", "width", "depth", "distributed"),
-    [
-        *(("ecp5", 2, 3, 0), ("ecp5", 2, 4, 1), ("ecp5", 5, 2, 0), ("ecp5", 6, 2, 2), ("ecp5", 16, 16, 4)),
-        *(("xilinx", 3, 2, 0), ("xilinx", 2, 3, 1), ("xilinx", 4, 2, 1), ("gowin", 2, 512, 32), ("gowin", 5, 256, 32)),
-    ],
-)
+FEW_BITS = [
+    *(("ecp5", 2, 3, 0), ("ecp5", 2, 4, 1), ("ecp5", 5, 2, 0), ("ecp5", 6, 2, 2), ("ecp5", 16, 16, 4)),
+    *(("xilinx", 3, 2, 0), ("xilinx", 2, 3, 1), ("xilinx", 4, 2, 1), ("gowin", 2, 512, 32), ("gowin", 5, 256, 32)),
+]
+
+
+@pytest.mark.parametrize(("name", "width", "depth", "distributed"), FEW_BITS)
 def test_memories_of_a_few_bits(name: str, width: int, depth: int, distributed: int) -> None:
     """Where registers are cheaper than a memory in the place of look-up tables, and where those are cheaper than a block."""
     found = memory(name, width, depth)
     assert (found.block, found.distributed) == (0, distributed)
     assert found.registers == width * (2 if distributed else depth + 2)
+
+
+FAULTS = {
+    "a port costs nothing": (memories, "PORT", 0),
+    "a block costs more": (memories, "KINDS", {"gowin": (Kind(14, WIDE, 200), DPR16X4._replace(used=4))}),
+    "the widest word is missing": (memories, "KINDS", {"nexus": (Kind(14, WIDE[:-1], 128), DPR16X4)}),
+    "all of the cost goes with the blocks": (memories, "KINDS", {"gowin": (Kind(14, WIDE, 128), DPR16X4)}),
+    "words come in nines": (memories, "KINDS", {"ice40": (Kind(11, (2, 4, 8, 16), 64),)}),
+    "a wide block from 21 bits on": (products, "GOWIN", (Rule((36, 36), (19, 19), 4), *products.GOWIN[1:])),
+    "no narrow block": (products, "GOWIN", products.GOWIN[:-1]),
+    "two blocks count as one": (products, "NEXUS", (products.NEXUS[0], Rule((36, 18), (19, 2), 1), products.NEXUS[2])),
+}
+"""Faults of what Yosys is said to do."""
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_noticed(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one of the three tables above."""
+    module, name, value = FAULTS[fault]
+    monkeypatch.setattr(module, name, getattr(module, name) | value if isinstance(value, dict) else value)
+    blocks = all(tuple(FAMILIES[name].multiply(a, b).dsp for a, b in FACTORS) == dsp for name, dsp in DSP.items())
+    held = all(tuple(memory(name, *shape)[:2] for shape in WORDS) == found for name, found in HELD.items())
+    few = all(memory(name, width, depth)[:2] == (0, distributed) for name, width, depth, distributed in FEW_BITS)
+    assert not (blocks and held and few)
 
 
 def test_where_there_are_no_blocks() -> None:
