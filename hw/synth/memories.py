@@ -64,7 +64,7 @@ KINDS: dict[str, tuple[Kind, ...]] = {
         Kind(7, (1,), 8, block=0, byte=1, used=8),
     ),
 }
-"""What each target has, in the order in which the first of two that are equally cheap is taken."""
+"""What each target has."""
 
 
 def memory(target: str, width: int, depth: int) -> Memory:
@@ -72,16 +72,29 @@ def memory(target: str, width: int, depth: int) -> Memory:
     depth = max(2, depth)
     if target == "ecp5" and FEW < depth <= DEEP:
         return Memory(block=-(-width // next(bits for words, bits in SHAPES if depth <= words)))
-    least, found = float(width * depth), Memory(registers=width * (depth + 2), chosen=width * (depth - 1))
-    for kind in KINDS[target]:
-        for place, bits in enumerate(kind.widths):
-            deep = -(-depth // (1 << kind.address - place))
-            byte = min(kind.byte, bits)
-            count = -(-deep * (-(-width // byte) * byte) // bits)
-            gates = (deep - 1) * width + (deep if deep > 1 else 0)
-            cost = (kind.cost - kind.used) * count + kind.used * deep * width / bits + gates / 2 + PORT
-            if cost < least:
-                least = cost
-                held = {"block": kind.block * count} if kind.block else {"distributed": count}
-                found = Memory(**held, registers=width * (1 if kind.block else 2), chosen=(deep - 1) * width)
+    least, found = width * depth, Memory(registers=width * (depth + 2), chosen=width * (depth - 1))
+    for blocks in (False, True):  # look-up tables come first, and what is found counts as less than its cost by the fraction
+        ways = [(kind, *_held(kind, width, depth)) for kind in KINDS[target] if bool(kind.block) == blocks]
+        if not ways:
+            continue
+        kind, cost, count, deep = min(ways, key=lambda way: way[1])
+        if cost < least:
+            least = int(cost)
+            held = {"block": kind.block * count} if blocks else {"distributed": count}
+            found = Memory(**held, registers=width * (1 if blocks else 2), chosen=(deep - 1) * width)
+    return found
+
+
+def _held(kind: Kind, width: int, depth: int) -> tuple[float, int, int]:
+    """What a memory costs in one way to hold it, in words of the best width: the cost, how many, how many behind each other."""
+    found: tuple[float, int, int] | None = None
+    for place, bits in enumerate(kind.widths):
+        deep = -(-depth // (1 << kind.address - place))
+        byte = min(kind.byte, bits)
+        count = -(-deep * (-(-width // byte) * byte) // bits)
+        gates = (deep - 1) * width + (deep if deep > 1 else 0)
+        cost = (kind.cost - kind.used) * count + kind.used * deep * width / bits + gates / 2 + PORT
+        if found is None or cost < int(found[0]):
+            found = cost, count, deep
+    assert found is not None
     return found

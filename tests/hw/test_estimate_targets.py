@@ -105,7 +105,14 @@ def test_memories(name: str) -> None:
 
 FEW_BITS = [
     *(("ecp5", 2, 3, 0), ("ecp5", 2, 4, 1), ("ecp5", 5, 2, 0), ("ecp5", 6, 2, 2), ("ecp5", 16, 16, 4)),
-    *(("xilinx", 3, 2, 0), ("xilinx", 2, 3, 1), ("xilinx", 4, 2, 1), ("gowin", 2, 512, 32), ("gowin", 5, 256, 32)),
+    *(
+        ("xilinx", 3, 2, 0),
+        ("xilinx", 2, 3, 1),
+        ("xilinx", 4, 2, 1),
+        ("gowin", 2, 512, 32),
+        ("gowin", 5, 256, 32),
+        ("gowin", 23, 54, 24),
+    ),
 ]
 
 
