@@ -115,8 +115,8 @@ def command(
     """Synthesise the designed set, fit the sizes, and table how far the estimates are off.
 
     The set has parts and whole units, of widths from 4 to 32, lanes from 1 to 32, M from 8 to 32 and every option; it takes half
-    an hour to two hours, and goes on where it was cut off. Units that are not fitted are kept apart to measure the error. It needs
-    the extra `synth`.
+    an hour to two hours, and goes on where it was cut off. Units that are not fitted are kept apart to measure the error. It
+    needs the extra `synth`.
 
     \b
     Example:
